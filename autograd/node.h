@@ -1,0 +1,93 @@
+// The tape: nodes that remember an executed op, and the autograd state of a tensor.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "ops/apply.h"
+
+namespace fluxion {
+
+struct Node;
+void retain(Node* n);
+void release(Node* n);  // iterative: a chain of a million nodes does not recurse
+
+struct Edge {
+  Ref<Node> node;  // null: no gradient wanted
+  uint32_t slot = 0;
+};
+
+/// A detached alias of a tensor's geometry and, if a rule needs the value, the bytes as they were.
+struct Saved {
+  Ref<Impl> alias;  // without storage if only the type was saved
+  Ref<Snapshot> bytes;
+};
+
+using GradHook = std::function<Tensor(const Tensor&)>;  // may return an undefined tensor: unchanged
+inline constexpr uint64_t kRetainGrad = 0;  // the id of hooks that fill .grad: they run last, and follow in-place writes
+struct HookEntry {
+  uint64_t id;
+  uint32_t slot;
+  GradHook call;
+};
+
+/// A user-defined function on the tape.
+struct CustomBackward {
+  virtual ~CustomBackward() = default;
+  virtual const char* name() const = 0;
+  /// grad: one per output (undefined = zero); result: one per input.
+  virtual void backward(std::span<const Tensor> grad, std::span<Tensor> result) = 0;
+  virtual void release_saved() {}
+};
+
+struct Node {
+  std::atomic<uint32_t> refs{1};
+  uint16_t inputs = 0, outputs = 0;
+  uint32_t bytes = 0;     // of the whole block
+  bool queued = false;    // in the heap of a running backward pass
+  bool freed = false;     // saved values were dropped
+  bool has_saved = false;
+  uint64_t seq = 0;       // descending order of this is the order of backward; 0 for leaves
+  const OpDef* op = nullptr;  // null: a leaf accumulator or a custom function
+  Edge* edges = nullptr;
+  Saved* saved = nullptr;     // inputs, then outputs
+  Tensor* grads = nullptr;    // gradient slots, one per output; undefined outside a backward pass
+  void* attrs = nullptr;
+  Ref<Impl> leaf;             // accumulator: whose .grad
+  std::unique_ptr<CustomBackward> custom;
+  std::unique_ptr<std::vector<HookEntry>> hooks;
+  Node* next_dead = nullptr;
+
+  bool is_leaf() const { return !op && !custom; }
+  const char* name() const { return op ? op->name : custom ? custom->name() : "accumulate_grad"; }
+};
+
+struct GradMeta final : AutogradMeta {
+  Ref<Node> node;               // history; null for leaves
+  uint32_t slot = 0;
+  bool requires_grad = false;   // leaf only
+  bool retains_grad = false;
+  Node* accumulator = nullptr;  // weak: the node clears it
+  Tensor grad;
+  uint64_t epoch = 0;           // bumped when the history of a base changes
+  uint64_t base_epoch = 0;      // of a view: the base's epoch its history belongs to
+  std::vector<HookEntry> hooks; // of a leaf
+  std::shared_ptr<Impl*> weak_self;  // cleared when the variable dies; for retain_grad
+  ~GradMeta() override;
+};
+
+GradMeta* meta_of(const Tensor& t);       // null if none
+GradMeta& ensure_meta(const Tensor& t);
+/// Brings the history of a view up to date with its base.
+void renew_view(const Tensor& t);
+/// Where a gradient for `t` goes; null node if it wants none.
+Edge gradient_edge(const Tensor& t);
+/// Points the history of `t` at output `slot` of `node`, or removes it.
+void set_history(const Tensor& t, Ref<Node> node, uint32_t slot);
+
+void add_hook(Node& n, HookEntry hook);
+
+Ref<Node> make_node(const OpDef* op, const void* attrs, std::span<const Tensor> in, size_t outputs);
+
+}  // namespace fluxion

@@ -1,0 +1,9 @@
+// Fluxion's C++ API: tensors, operators, autograd, modules and optimizers.
+#pragma once
+
+#include "autograd/autograd.h"
+#include "ops/functions.h"
+#include "ops/operators.h"
+#include "tensor/tensor.h"
+#include "tensor/thread_state.h"
+#include "tensor/threads.h"

@@ -1,0 +1,45 @@
+// The one dispatch point: trace the op, or run it now; record it on the tape if a gradient is wanted.
+#pragma once
+
+#include "ops/op.h"
+
+namespace fluxion {
+
+/// Records executed ops for differentiation. Implemented by autograd/.
+struct Tape {
+  virtual ~Tape() = default;
+  virtual bool wants(const Tensor& t) = 0;  // slow path: a view whose base has history
+  virtual void record(const OpDef& op, const void* attrs, std::span<const Tensor> in,
+                      std::span<Tensor> out) = 0;
+};
+/// Records ops without running them. Implemented by trace/.
+struct Tracer {
+  virtual ~Tracer() = default;
+  virtual void record(const OpDef& op, const void* attrs, std::span<const Tensor> in,
+                      std::span<Tensor> out) = 0;
+};
+void set_tape(Tape* tape);
+
+/// Runs an op with one result.
+Tensor apply(const OpDef& op, const void* attrs, std::span<const Tensor> in);
+/// Runs an op; undefined `out` are allocated, defined ones written (no gradient is recorded for those).
+void apply(const OpDef& op, const void* attrs, std::span<const Tensor> in, std::span<Tensor> out);
+
+inline Tensor apply(const OpDef& op, std::initializer_list<Tensor> in) {
+  return apply(op, nullptr, std::span(in.begin(), in.size()));
+}
+template <class A>
+  requires(std::is_trivially_copyable_v<A> && !std::is_pointer_v<A> && !std::is_null_pointer_v<A>)
+Tensor apply(const OpDef& op, const A& attrs, std::initializer_list<Tensor> in) {
+  return apply(op, &attrs, std::span(in.begin(), in.size()));
+}
+
+/// Overwrites `dst` (PyTorch's in-place semantics, dst may be a view) with `value`, broadcast and cast;
+/// history of dst becomes that of value. Raises PyTorch's errors for leaves, overlapping targets and no_grad views.
+/// Implemented by autograd/ through this pointer when gradients are involved.
+void assign(const Tensor& dst, const Tensor& value);
+
+/// True if gradients are enabled and t has or wants history.
+bool tracks_gradient(const Tensor& t);
+
+}  // namespace fluxion

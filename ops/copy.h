@@ -1,0 +1,26 @@
+// Moving and converting elements.
+#pragma once
+
+#include "ops/op.h"
+
+namespace fluxion {
+
+extern OpDef kCast;   // (x) {dtype} -> x converted
+extern OpDef kClone;  // (x) -> a copy in dense memory
+
+struct CastAttrs {
+  int64_t dtype;
+};
+
+/// dst = src, broadcast and converted. The write must have been announced by begin_write.
+void copy_elements(const Tensor& src, const Tensor& dst);
+/// dst += src in place, same shape and dtype. Announced likewise.
+void add_into(const Tensor& dst, const Tensor& src);
+/// Converted, recorded; x itself if it has the dtype.
+Tensor to_dtype(const Tensor& x, DType dtype);
+/// x itself if row-major, else a row-major copy (not recorded).
+Tensor dense(const Tensor& x);
+/// The same values under a new autograd identity.
+Tensor identity(const Tensor& x);
+
+}  // namespace fluxion

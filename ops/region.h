@@ -1,0 +1,28 @@
+// Reading and overwriting the part of a tensor that a view covers: how history follows writes through views.
+#pragma once
+
+#include "ops/op.h"
+
+namespace fluxion {
+
+/// A view's geometry relative to its base, both in elements.
+struct Region {
+  Dims base_strides, sizes, strides;
+  int64_t offset;
+};
+
+Region region_of(const Tensor& view, const Tensor& base);
+
+/// Zeros of a shape with a region filled in.
+struct Embedding {
+  Dims base_sizes;
+  Region region;
+};
+/// The region of a row-major tensor of shape `base` that a view with `like`'s geometry would cover.
+Tensor embed(const Tensor& value, Ints base, Ints strides, int64_t offset);
+
+extern OpDef kEmbedRegion;  // (value) -> zeros with value in the region
+extern OpDef kTakeRegion;  // (base) -> the region's elements
+extern OpDef kPutRegion;   // (base, value) -> base with the region replaced
+
+}  // namespace fluxion

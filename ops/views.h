@@ -1,0 +1,18 @@
+// Ops whose result shares the memory of their input.
+#pragma once
+
+#include "ops/op.h"
+
+namespace fluxion {
+
+/// A view of `t` (linked to its base) with other geometry; offset in elements relative to t's first element.
+Tensor make_view(const Tensor& t, Ints sizes, Ints strides, int64_t offset);
+
+/// The strides that view a tensor of that geometry as `shape`; false if only a copy could.
+bool view_strides(Ints sizes, Ints strides, Ints shape, int64_t* out);
+
+/// Resolves one -1 and checks the element count; raises with `op`.
+Shape resolve_shape(const char* op, Ints shape, int64_t numel, Ints from);
+
+
+}  // namespace fluxion
