@@ -8,7 +8,7 @@ namespace {
 
 /// What one loop adds to the three positions.
 struct Step {
-  int64_t size = 1, offset = 0, indexed = 0, plain = 0;
+  int64_t size = 1, index = 0, indexed = 0, plain = 0;
 };
 
 /// The loops of a move: planes (axis x line) inside units. Elements that meet lie in one unit and column of a plane.
@@ -20,74 +20,93 @@ struct Walk {
 
   explicit Walk(const AxisMove& m) : axis_inside(m.axis == m.rank - 1) {
     const int line_dim = axis_inside ? m.rank - 2 : m.rank - 1;
-    int64_t dense = 1;
-    Step steps[kMaxLoops];
-    for (int d = m.rank - 1; d >= 0; --d) {
-      steps[d] = {m.sizes[d], dense, d == m.axis ? 0 : m.indexed_strides[d], m.plain_strides[d]};
-      dense *= m.sizes[d];
-    }
-    axis = steps[m.axis];
-    if (line_dim >= 0) line = steps[line_dim];
+    auto step = [&](int d) {
+      return Step{m.sizes[d], m.index.strides[d], d == m.axis ? 0 : m.indexed_strides[d], m.plain_strides[d]};
+    };
+    axis = step(m.axis);
+    if (line_dim >= 0) line = step(line_dim);
     for (int d = 0; d < m.rank; ++d) {
       if (d == m.axis || d == line_dim) continue;
-      units[unit_rank++] = steps[d];
-      unit_count *= steps[d].size;
+      units[unit_rank++] = step(d);
+      unit_count *= m.sizes[d];
     }
   }
   int64_t columns() const { return unit_count * line.size; }
+  Step start_of(int64_t unit) const {
+    Step at;
+    for (int d = unit_rank - 1; d >= 0; --d) {
+      const int64_t i = unit % units[d].size;
+      unit /= units[d].size;
+      at.index += i * units[d].index;
+      at.indexed += i * units[d].indexed;
+      at.plain += i * units[d].plain;
+    }
+    return at;
+  }
 };
 
-template <class T, class Meet>
-void plane(const AxisMove& m, const Walk& w, const Step& at, int64_t begin, int64_t end, Meet meet) {
-  const int64_t* offsets = m.offsets + at.offset;
+/// Columns [begin, end) of one plane. False if an index was out of range; it moves nothing.
+template <class T, class Int, class Meet>
+bool plane(const AxisMove& m, const Walk& w, const Step& at, int64_t begin, int64_t end, Meet meet) {
+  const Int* index = reinterpret_cast<const Int*>(m.index.data) + at.index;
   T* indexed = reinterpret_cast<T*>(m.indexed) + at.indexed;
   T* plain = reinterpret_cast<T*>(m.plain) + at.plain;
+  const Step axis = w.axis, line = w.line;
+  const int64_t extent = m.index.extent, step = m.index.step;
+  bool good = true;
   auto one = [&](int64_t a, int64_t j) {
-    meet(indexed[j * w.line.indexed + offsets[a * w.axis.offset + j * w.line.offset]],
-         plain[a * w.axis.plain + j * w.line.plain]);
+    int64_t i = index[a * axis.index + j * line.index];
+    i += i < 0 ? extent : 0;
+    if (static_cast<uint64_t>(i) >= static_cast<uint64_t>(extent)) [[unlikely]]
+      good = false;
+    else
+      meet(indexed[j * line.indexed + i * step], plain[a * axis.plain + j * line.plain]);
   };
   if (w.axis_inside)
     for (int64_t j = begin; j < end; ++j)
-      for (int64_t a = 0; a < w.axis.size; ++a) one(a, j);
+      for (int64_t a = 0; a < axis.size; ++a) one(a, j);
   else
-    for (int64_t a = 0; a < w.axis.size; ++a)
+    for (int64_t a = 0; a < axis.size; ++a)
       for (int64_t j = begin; j < end; ++j) one(a, j);
+  return good;
 }
 
 /// meet(indexed element, plain element) for all, the columns shared among threads.
-template <class T, class Meet>
-void walk(const Ctx& ctx, const AxisMove& m, Meet meet) {
+template <class T, class Int, class Meet>
+bool walk(const Ctx& ctx, const AxisMove& m, Meet meet) {
   const Walk w(m);
   const int64_t columns = w.columns(), depth = w.axis.size;
-  if (columns * depth == 0) return;
+  if (columns * depth == 0) return true;
+  int bad = 0;
   spread(ctx, columns, kEnoughWork / depth + 1, columns * depth > 2 * kEnoughWork, [&](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end;) {
-      int64_t unit = c / w.line.size, j = c % w.line.size;
-      int64_t stop = j + (end - c) < w.line.size ? j + (end - c) : w.line.size;
-      Step at;
-      for (int d = w.unit_rank - 1; d >= 0; --d) {
-        int64_t i = unit % w.units[d].size;
-        unit /= w.units[d].size;
-        at.offset += i * w.units[d].offset;
-        at.indexed += i * w.units[d].indexed;
-        at.plain += i * w.units[d].plain;
-      }
-      plane<T>(m, w, at, j, stop, meet);
+      const int64_t unit = c / w.line.size, j = c % w.line.size;
+      const int64_t stop = j + (end - c) < w.line.size ? j + (end - c) : w.line.size;
+      if (!plane<T, Int>(m, w, w.start_of(unit), j, stop, meet)) __atomic_store_n(&bad, 1, __ATOMIC_RELAXED);
       c += stop - j;
     }
   });
+  return !bad;
+}
+
+template <class T, class Meet>
+bool walk(const Ctx& ctx, const AxisMove& m, Meet meet) {
+  return m.index.elem == Elem::i32 ? walk<T, int32_t>(ctx, m, meet) : walk<T, int64_t>(ctx, m, meet);
 }
 
 }  // namespace
 
-void gather_along(const Ctx& ctx, const AxisMove& m) {
+int gather_along(Ctx& ctx, const AxisMove& m) {
+  bool good = true;
   with_bits(m.elem, [&](auto bits) {
     using T = decltype(bits);
-    walk<T>(ctx, m, [](const T& indexed, T& plain) { plain = indexed; });
+    good = walk<T>(ctx, m, [](const T& indexed, T& plain) { plain = indexed; });
   });
+  return good ? kOk : check_indices(ctx, &m.index, 1, m.rank, m.sizes);
 }
 
-int scatter_along(const Ctx& ctx, const AxisMove& m, Combine combine) {
+int scatter_along(Ctx& ctx, const AxisMove& m, Combine combine) {
+  if (int status = check_indices(ctx, &m.index, 1, m.rank, m.sizes)) return status;  // before anything is written
   if (combine == Combine::replace) {
     with_bits(m.elem, [&](auto bits) {
       using T = decltype(bits);

@@ -29,6 +29,8 @@ void plane(const Copy& c, char* out, const char* in) {
     } else if (si == 0) {
       T value = *p;
       for (int64_t i = 0; i < n; ++i) o[i * so] = value;
+    } else if (so == 1 && si == -1) {
+      for (int64_t i = 0; i < n; ++i) o[i] = p[-i];
     } else {
       for (int64_t i = 0; i < n; ++i) o[i * so] = p[i * si];
     }
@@ -43,19 +45,39 @@ void plane(const Copy& c, char* out, const char* in) {
     }
 }
 
-void run(void* arg, int64_t begin, int64_t end) {
-  const Copy& c = *static_cast<Copy*>(arg);
-  for (int64_t k = begin; k < end; ++k) {
-    int64_t rest = k, o = 0, i = 0;
+/// Where a plane starts on either side; walks from plane to plane.
+struct Cursor {
+  const Copy& c;
+  int64_t at[kMaxLoops] = {}, out = 0, in = 0;
+
+  Cursor(const Copy& copy, int64_t plane) : c(copy) {
     for (int d = c.rank - 1; d >= 0; --d) {
       if (d == c.inner || d == c.other) continue;
-      int64_t at = rest % c.sizes[d];
-      rest /= c.sizes[d];
-      o += at * c.strides[0][d];
-      i += at * c.strides[1][d];
+      at[d] = plane % c.sizes[d];
+      plane /= c.sizes[d];
+      out += at[d] * c.strides[0][d];
+      in += at[d] * c.strides[1][d];
     }
-    char* out = c.out + o * c.size;
-    const char* in = c.in + i * c.size;
+  }
+  void next() {
+    for (int d = c.rank - 1; d >= 0; --d) {
+      if (d == c.inner || d == c.other) continue;
+      out += c.strides[0][d];
+      in += c.strides[1][d];
+      if (++at[d] < c.sizes[d]) return;
+      out -= c.strides[0][d] * c.sizes[d];
+      in -= c.strides[1][d] * c.sizes[d];
+      at[d] = 0;
+    }
+  }
+};
+
+void run(void* arg, int64_t begin, int64_t end) {
+  const Copy& c = *static_cast<Copy*>(arg);
+  Cursor cursor(c, begin);
+  for (int64_t k = begin; k < end; ++k, cursor.next()) {
+    char* out = c.out + cursor.out * c.size;
+    const char* in = c.in + cursor.in * c.size;
     switch (c.size) {
       case 1: plane<uint8_t>(c, out, in); break;
       case 2: plane<uint16_t>(c, out, in); break;

@@ -6,23 +6,36 @@ namespace fluxion::kernels {
 
 namespace {
 
-/// Adds one run of an operand to the offsets; false if an index is out of range.
-template <class Int, bool first>
-bool add_run(const IndexOperand& o, const Int* index, int64_t stride, int64_t n, int64_t* offsets) {
+/// What is done with one run of indices; false if one is out of range.
+enum class Use : uint8_t { check, set, add };
+
+template <class Int, Use use>
+bool run(const IndexOperand& o, const Int* index, int64_t stride, int64_t n, int64_t* offsets) {
   bool bad = false;
+  const int64_t extent = o.extent, step = o.step;
   for (int64_t i = 0; i < n; ++i) {
     int64_t v = index[i * stride];
-    bad |= (v < -o.extent) | (v >= o.extent);
-    v += v < 0 ? o.extent : 0;
-    offsets[i] = first ? v * o.step : offsets[i] + v * o.step;
+    bad |= (v < -extent) | (v >= extent);
+    v += v < 0 ? extent : 0;
+    if (use == Use::set) offsets[i] = v * step;
+    if (use == Use::add) offsets[i] += v * step;
   }
   return !bad;
 }
 
-template <class Int>
-bool add_run(const IndexOperand& o, int64_t at, int64_t stride, int64_t n, int64_t* offsets, bool first) {
+template <class Int, Use use>
+bool run_strided(const IndexOperand& o, int64_t at, int64_t stride, int64_t n, int64_t* offsets) {
   const Int* index = reinterpret_cast<const Int*>(o.data) + at;
-  return first ? add_run<Int, true>(o, index, stride, n, offsets) : add_run<Int, false>(o, index, stride, n, offsets);
+  return stride == 1 ? run<Int, use>(o, index, 1, n, offsets) : run<Int, use>(o, index, stride, n, offsets);
+}
+
+template <class Int>
+bool run(const IndexOperand& o, int64_t at, int64_t stride, int64_t n, int64_t* offsets, Use use) {
+  switch (use) {
+    case Use::check: return run_strided<Int, Use::check>(o, at, stride, n, offsets);
+    case Use::set: return run_strided<Int, Use::set>(o, at, stride, n, offsets);
+    default: return run_strided<Int, Use::add>(o, at, stride, n, offsets);
+  }
 }
 
 struct Space {
@@ -41,15 +54,15 @@ int64_t address(const Space& s, const IndexOperand& o, int64_t p) {
   return at;
 }
 
-bool add_operand(const Space& s, const IndexOperand& o, int64_t begin, int64_t end, int64_t* offsets, bool first) {
+bool run_operand(const Space& s, const IndexOperand& o, int64_t begin, int64_t end, int64_t* offsets, Use use) {
   bool good = true;
   int64_t stride = s.rank ? o.strides[s.rank - 1] : 0, inner = s.inner();
   for (int64_t p = begin; p < end;) {
     int64_t n = inner - p % inner;
     if (n > end - p) n = end - p;
     int64_t at = address(s, o, p);
-    good &= o.elem == Elem::i32 ? add_run<int32_t>(o, at, stride, n, offsets + p, first)
-                                : add_run<int64_t>(o, at, stride, n, offsets + p, first);
+    good &= o.elem == Elem::i32 ? run<int32_t>(o, at, stride, n, offsets + p, use)
+                                : run<int64_t>(o, at, stride, n, offsets + p, use);
     p += n;
   }
   return good;
@@ -87,14 +100,12 @@ bool dense(const Space& s, const IndexOperand* operands, int count) {
   return true;
 }
 
-}  // namespace
-
-int resolve_indices(Ctx& ctx, const IndexOperand* operands, int count, int rank, const int64_t* sizes,
-                    int64_t* offsets) {
+/// `offsets` null: only checks.
+int walk(Ctx& ctx, const IndexOperand* operands, int count, int rank, const int64_t* sizes, int64_t* offsets) {
   int64_t total = 1;
   for (int d = 0; d < rank; ++d) total *= sizes[d];
   if (total == 0) return kOk;
-  Space space{rank, sizes};
+  const Space space{rank, sizes};
   const int64_t one_stride[1] = {1};
   IndexOperand flat[kMaxLoops];
   const IndexOperand* walked = operands;
@@ -109,15 +120,28 @@ int resolve_indices(Ctx& ctx, const IndexOperand* operands, int count, int rank,
   }
   int bad = 0;
   spread(ctx, total, kEnoughWork, total > 2 * kEnoughWork, [&](int64_t begin, int64_t end) {
-    for (int k = 0; k < count; ++k)
-      if (!add_operand(walk, walked[k], begin, end, offsets, k == 0)) __atomic_store_n(&bad, 1, __ATOMIC_RELAXED);
+    for (int k = 0; k < count; ++k) {
+      const Use use = !offsets ? Use::check : k == 0 ? Use::set : Use::add;
+      if (!run_operand(walk, walked[k], begin, end, offsets, use)) __atomic_store_n(&bad, 1, __ATOMIC_RELAXED);
+    }
   });
   return bad ? report(ctx, space, operands, count, total) : kOk;
 }
 
+}  // namespace
+
+int resolve_indices(Ctx& ctx, const IndexOperand* operands, int count, int rank, const int64_t* sizes,
+                    int64_t* offsets) {
+  return walk(ctx, operands, count, rank, sizes, offsets);
+}
+
+int check_indices(Ctx& ctx, const IndexOperand* operands, int count, int rank, const int64_t* sizes) {
+  return walk(ctx, operands, count, rank, sizes, nullptr);
+}
+
 namespace {
 
-constexpr int64_t kBlock = 4096;
+constexpr int64_t kBlock = 1024;
 
 int64_t count_bytes(const char* mask, int64_t n) {
   int64_t count = 0;
@@ -125,17 +149,42 @@ int64_t count_bytes(const char* mask, int64_t n) {
   return count;
 }
 
-void write_coordinates(const char* mask, int64_t begin, int64_t end, int rank, const int64_t* sizes, int64_t* out) {
-  for (int64_t i = begin; i < end; ++i) {
-    if (!mask[i]) continue;
-    int64_t rest = i;
-    for (int d = rank - 1; d > 0; --d) {
-      out[d] = rest % sizes[d];
-      rest /= sizes[d];
-    }
-    if (rank) out[0] = rest;
-    out += rank;
+/// Positions of ascending order as coordinates; divides once a line.
+class Coordinates {
+ public:
+  Coordinates(int rank, const int64_t* sizes) : rank_(rank), sizes_(sizes) {}
+
+  void write(int64_t position, int64_t* out) {
+    if (position >= line_end_) enter_line(position);
+    for (int d = 0; d < rank_ - 1; ++d) out[d] = at_[d];
+    if (rank_) out[rank_ - 1] = position - line_begin_;
   }
+
+ private:
+  void enter_line(int64_t position) {
+    const int64_t length = rank_ ? sizes_[rank_ - 1] : 1;
+    int64_t line = position / length;
+    line_begin_ = line * length;
+    line_end_ = line_begin_ + length;
+    for (int d = rank_ - 2; d >= 0; --d) {
+      at_[d] = line % sizes_[d];
+      line /= sizes_[d];
+    }
+  }
+
+  int rank_;
+  const int64_t* sizes_;
+  int64_t at_[kMaxLoops], line_begin_ = 0, line_end_ = 0;
+};
+
+/// Fills `positions` (room for one more than there are) without branching on the mask. Returns how many.
+int64_t true_positions(const char* mask, int64_t begin, int64_t end, int64_t* positions) {
+  int64_t count = 0;
+  for (int64_t i = begin; i < end; ++i) {
+    positions[count] = i;
+    count += mask[i] != 0;
+  }
+  return count;
 }
 
 }  // namespace
@@ -153,9 +202,11 @@ void true_coordinates(const Ctx& ctx, const char* mask, int rank, const int64_t*
   for (int d = 0; d < rank; ++d) n *= sizes[d];
   spread(ctx, n, kEnoughWork, n > 2 * kEnoughWork, [&](int64_t begin, int64_t end) {
     int64_t before = begin ? count_bytes(mask, begin) : 0;  // counting is far cheaper than writing
+    int64_t positions[kBlock + 1];
+    Coordinates coordinates(rank, sizes);
     for (int64_t at = begin; at < end; at += kBlock) {
-      int64_t stop = at + kBlock < end ? at + kBlock : end, here = count_bytes(mask + at, stop - at);
-      if (here) write_coordinates(mask, at, stop, rank, sizes, out + before * rank);
+      const int64_t here = true_positions(mask, at, at + kBlock < end ? at + kBlock : end, positions);
+      for (int64_t k = 0; k < here; ++k) coordinates.write(positions[k], out + (before + k) * rank);
       before += here;
     }
   });

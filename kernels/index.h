@@ -18,6 +18,9 @@ struct IndexOperand {
 int resolve_indices(Ctx& ctx, const IndexOperand* operands, int count, int rank, const int64_t* sizes,
                     int64_t* offsets);
 
+/// Only looks for a bad index.
+int check_indices(Ctx& ctx, const IndexOperand* operands, int count, int rank, const int64_t* sizes);
+
 /// How a moved element meets the one that is there.
 enum class Combine : uint8_t { replace, add, multiply, maximum, minimum };
 
@@ -53,22 +56,23 @@ void take_rows(const Ctx& ctx, const RowMove& move);
 /// indexed = rows, or indexed += rows, in order of position. No half types for sums (kNoKernel).
 int put_rows(const Ctx& ctx, const RowMove& move, Combine combine);
 
-/// Elements of a `plain` tensor of the index's shape against `indexed`, whose position along `axis` is in offsets.
+/// Elements of a `plain` tensor of the index's shape against `indexed`, whose position along `axis` the index names.
 struct AxisMove {
   Elem elem;
-  int rank, axis;
-  const int64_t* sizes;  // of the index, rank >= 1
-  const int64_t* offsets;
+  int rank, axis;        // rank >= 1
+  const int64_t* sizes;  // of the index
+  IndexOperand index;
   char* indexed;
   const int64_t* indexed_strides;
   char* plain;
   const int64_t* plain_strides;
 };
 
-/// plain = indexed.
-void gather_along(const Ctx& ctx, const AxisMove& move);
+/// plain = indexed. Or kIndexOutOfRange, as resolve_indices.
+int gather_along(Ctx& ctx, const AxisMove& move);
 /// indexed = combine(indexed, plain), in order along the axis. No half types except for replace (kNoKernel).
-int scatter_along(const Ctx& ctx, const AxisMove& move, Combine combine);
+/// kIndexOutOfRange, as resolve_indices, with nothing written.
+int scatter_along(Ctx& ctx, const AxisMove& move, Combine combine);
 
 /// out[k] = coordinates (rank numbers) of the k-th true byte of a dense mask. `out` has room for all of them.
 void true_coordinates(const Ctx& ctx, const char* mask, int rank, const int64_t* sizes, int64_t* out);

@@ -43,21 +43,25 @@ void load_items(const T* line, int64_t n, bool descending, Item* items) {
   for (int64_t i = 0; i < n; ++i) items[i] = Item::of(static_cast<Key>(sort_key(line[i]) ^ flip), i);
 }
 
+constexpr int kDigits = 256;
+
 /// Least significant byte first; `spare` is as large as `items`. Returns where the sorted items are.
-template <class Item>
-Item* radix_sort(Item* items, Item* spare, int64_t n, int key_bytes) {
+template <int key_bytes, class Item>
+Item* radix_sort(Item* items, Item* spare, int64_t n) {
+  int64_t count[key_bytes][kDigits] = {};
+  for (int64_t i = 0; i < n; ++i)
+    for (int byte = 0; byte < key_bytes; ++byte) ++count[byte][items[i].key() >> (8 * byte) & 255];
   for (int byte = 0; byte < key_bytes; ++byte) {
-    int64_t count[256] = {};
     auto digit = [byte](const Item& x) { return x.key() >> (8 * byte) & 255; };
-    for (int64_t i = 0; i < n; ++i) ++count[digit(items[i])];
-    if (count[digit(items[0])] == n) continue;  // this byte says nothing
+    int64_t(&place)[kDigits] = count[byte];
+    if (place[digit(items[0])] == n) continue;  // this byte says nothing
     int64_t at = 0;
-    for (int64_t& c : count) {
-      const int64_t here = c;
-      c = at;
+    for (int64_t& p : place) {
+      const int64_t here = p;
+      p = at;
       at += here;
     }
-    for (int64_t i = 0; i < n; ++i) spare[count[digit(items[i])]++] = items[i];
+    for (int64_t i = 0; i < n; ++i) spare[place[digit(items[i])]++] = items[i];
     std::swap(items, spare);
   }
   return items;
@@ -65,9 +69,9 @@ Item* radix_sort(Item* items, Item* spare, int64_t n, int key_bytes) {
 
 constexpr int64_t kShortLine = 256;  // comparison sort is faster up to here
 
-template <class Item>
-Item* sorted(Item* items, Item* spare, int64_t n, int key_bytes) {
-  if (n > kShortLine) return radix_sort(items, spare, n, key_bytes);
+template <int key_bytes, class Item>
+Item* sorted(Item* items, Item* spare, int64_t n) {
+  if (n > kShortLine) return radix_sort<key_bytes>(items, spare, n);
   std::sort(items, items + n);
   return items;
 }
@@ -98,6 +102,59 @@ int for_lines(const Ctx& ctx, const LineOrder& o, int64_t per_line, Rank rank) {
            reinterpret_cast<T*>(o.values) + l * per_line, o.indices + l * per_line);
   });
   return kOk;
+}
+
+/// Long lines of 64-bit keys within 2^32 of each other, such as ids and counts, sort as 32-bit keys.
+template <class T>
+bool sort_narrow(const T* line, int64_t n, bool descending, void* memory, T* values, int64_t* indices) {
+  if constexpr (sizeof(T) == 8) {
+    if (n <= kShortLine || n > (int64_t{1} << 32)) return false;
+    uint64_t least = ~uint64_t{0}, most = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const uint64_t key = sort_key(line[i]);
+      least = key < least ? key : least;
+      most = key > most ? key : most;
+    }
+    if (most - least > 0xffffffffu) return false;
+    Packed *items = static_cast<Packed*>(memory), *spare = items + n;
+    for (int64_t i = 0; i < n; ++i) {
+      const uint64_t key = sort_key(line[i]);
+      items[i] = Packed::of(descending ? most - key : key - least, i);
+    }
+    store_items(line, sorted<4>(items, spare, n), n, values, indices);
+    return true;
+  }
+  return false;
+}
+
+constexpr int64_t kFew = 32;  // ranks that are found by insertion
+
+/// The first `count` ranks, by comparing blocks of keys with the last rank so far. Equal keys keep their order.
+template <class T, class Item>
+void select_few(const T* line, int64_t n, bool largest, int64_t count, Item* best) {
+  using Key = SortKey<T>;
+  const Key flip = largest ? static_cast<Key>(~Key(0)) : Key(0);
+  constexpr int64_t kBlock = 64;
+  int64_t have = 0;
+  auto insert = [&](Key key, int64_t position) {
+    const Item item = Item::of(key, position);
+    int64_t at = have < count ? have++ : count - 1;
+    for (; at > 0 && item < best[at - 1]; --at) best[at] = best[at - 1];
+    best[at] = item;
+  };
+  Key keys[kBlock];
+  for (int64_t begin = 0; begin < n; begin += kBlock) {
+    const int64_t m = n - begin < kBlock ? n - begin : kBlock;
+    for (int64_t i = 0; i < m; ++i) keys[i] = static_cast<Key>(sort_key(line[begin + i]) ^ flip);
+    if (have == count) {
+      const Key worst = static_cast<Key>(best[count - 1].key());
+      bool any = false;
+      for (int64_t i = 0; i < m; ++i) any |= keys[i] < worst;
+      if (!any) continue;
+    }
+    for (int64_t i = 0; i < m; ++i)
+      if (have < count || keys[i] < static_cast<Key>(best[count - 1].key())) insert(keys[i], begin + i);
+  }
 }
 
 /// The items of ranks [skip, skip + count) stand in order at items + skip.
@@ -139,9 +196,9 @@ int sort_lines(const Ctx& ctx, const LineOrder& o, bool descending) {
     using T = decltype(t);
     using Item = decltype(item);
     status = for_lines<T, Item>(ctx, o, o.length, [&](const T* line, Item* items, Item* spare, T* values, int64_t* at) {
+      if (sort_narrow(line, o.length, descending, items, values, at)) return;
       load_items(line, o.length, descending, items);
-      const Item* order = sorted(items, spare, o.length, static_cast<int>(sizeof(SortKey<T>)));
-      store_items(line, order, o.length, values, at);
+      store_items(line, sorted<sizeof(T)>(items, spare, o.length), o.length, values, at);
     });
   });
   return status;
@@ -153,12 +210,16 @@ int select_lines(const Ctx& ctx, const LineOrder& o, bool largest, int64_t skip,
     using T = decltype(t);
     using Item = decltype(item);
     status = for_lines<T, Item>(ctx, o, count, [&](const T* line, Item* items, Item* spare, T* values, int64_t* at) {
-      load_items(line, o.length, largest, items);
       const Item* order = items;
-      if (count > o.length / 8)
-        order = sorted(items, spare, o.length, static_cast<int>(sizeof(SortKey<T>)));
-      else
-        select_ranks(items, o.length, skip, count);
+      if (skip == 0 && count > 0 && count <= kFew) {
+        select_few(line, o.length, largest, count, items);
+      } else {
+        load_items(line, o.length, largest, items);
+        if (count > o.length / 8)
+          order = sorted<sizeof(T)>(items, spare, o.length);
+        else
+          select_ranks(items, o.length, skip, count);
+      }
       store_items(line, order + skip, count, values, at);
     });
   });

@@ -9,7 +9,7 @@ namespace fluxion::nn::init {
 
 void uniform_(const Tensor& t, double low, double high) {
   NoGrad plain;
-  fluxion::uniform_(t, low, high);
+  fluxion::uniform_(t, low, high, nullptr);
 }
 
 void normal_(const Tensor& t, double mean, double std) {
@@ -26,7 +26,7 @@ void kaiming_uniform_(const Tensor& t, double a) {
   double gain = std::sqrt(2.0 / (1 + a * a));
   double deviation = gain / std::sqrt(static_cast<double>(fan));
   double bound = std::sqrt(3.0) * deviation;
-  uniform_(t, -bound, bound);
+  init::uniform_(t, -bound, bound);
 }
 
 }  // namespace fluxion::nn::init

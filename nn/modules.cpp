@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "nn/init.h"
+#include "ops/apply.h"
 #include "ops/operators.h"
 #include "tensor/thread_state.h"
 

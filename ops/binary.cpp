@@ -144,10 +144,27 @@ constinit OpDef kOr = elementwise({.name = "bitwise_or", .doc = "a | b.", .input
     .scalar = [](Body& b) { b.out(0, b.in(0) | b.in(1)); }});
 constinit OpDef kXor = elementwise({.name = "bitwise_xor", .doc = "a ^ b.", .inputs = 2, .promotion = Promotion::bitwise,
     .scalar = [](Body& b) { b.out(0, b.in(0) ^ b.in(1)); }});
+namespace {
+
+/// A negative or too large count shifts every bit out, as in PyTorch.
+loops::Mask shifts_within(Body& b) {
+  auto count = b.in(1);
+  return (count >= 0) & (count < kernels::elem_size(b.elem()) * 8);
+}
+
+}  // namespace
+
 constinit OpDef kShiftLeft = elementwise({.name = "bitwise_left_shift", .doc = "a << b.", .inputs = 2,
-    .promotion = Promotion::bitwise, .scalar = [](Body& b) { b.out(0, loops::shift_left(b.in(0), b.in(1))); }});
+    .promotion = Promotion::bitwise, .scalar = [](Body& b) {
+      auto within = shifts_within(b);
+      auto x = b.in(0), count = b.in(1);
+      b.out(0, loops::select(within, loops::shift_left(x, loops::select(within, count, x.like(0))), x.like(0)));
+    }});
 constinit OpDef kShiftRight = elementwise({.name = "bitwise_right_shift", .doc = "a >> b, arithmetic.", .inputs = 2,
-    .promotion = Promotion::bitwise, .scalar = [](Body& b) { b.out(0, loops::shift_right(b.in(0), b.in(1))); }});
+    .promotion = Promotion::bitwise, .scalar = [](Body& b) {
+      auto all = b.in(0).like(kernels::elem_size(b.elem()) * 8 - 1);
+      b.out(0, loops::shift_right(b.in(0), loops::select(shifts_within(b), b.in(1), all)));
+    }});
 
 namespace {
 

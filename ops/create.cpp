@@ -97,10 +97,14 @@ constinit OpDef kIota{.name = "iota", .doc = "start, start + step, ...", .inputs
 
 namespace {
 
-void check_sizes(const char* op, Ints size) {
-  for (int64_t s : size)
+void check_sizes(const char* op, Ints size, DType dtype) {
+  double bytes = static_cast<double>(size_of(dtype));
+  for (int64_t s : size) {
     if (s < 0) fail(ErrorKind::runtime, "{}: sizes must not be negative, got {}", op, shape_text(size));
-  element_count(size);
+    bytes *= static_cast<double>(s);
+  }
+  if (bytes >= 0x1p63)
+    fail(ErrorKind::runtime, "{}: a tensor of shape {} and dtype {} has more bytes than 64 bits can count", op, shape_text(size), name(dtype));
 }
 
 Tensor wants_grad(Tensor t, bool requires_grad) {
@@ -116,20 +120,29 @@ DType dtype_of(const Scalar& s) { return s.kind == DType::f64 ? default_dtype() 
 
 }  // namespace
 
-Tensor full(Ints size, Scalar fill_value, OptDType dtype, bool requires_grad) {
-  check_sizes("full", size);
-  FullAttrs a = full_attrs(fill_value, dtype.value_or(dtype_of(fill_value)), size);
+namespace {
+
+Tensor filled(const char* op, Ints size, const Scalar& value, DType dtype, bool requires_grad) {
+  check_sizes(op, size, dtype);
+  FullAttrs a = full_attrs(value, dtype, size);
   return wants_grad(apply(kFull, &a, {}), requires_grad);
 }
+
+}  // namespace
+
+Tensor full(Ints size, Scalar fill_value, OptDType dtype, bool requires_grad) {
+  return filled("full", size, fill_value, dtype.value_or(dtype_of(fill_value)), requires_grad);
+}
 Tensor zeros(Ints size, OptDType dtype, bool requires_grad) {
-  return full(size, Scalar(0), dtype.value_or(default_dtype()), requires_grad);
+  return filled("zeros", size, Scalar(0), dtype.value_or(default_dtype()), requires_grad);
 }
 Tensor ones(Ints size, OptDType dtype, bool requires_grad) {
-  return full(size, Scalar(1), dtype.value_or(default_dtype()), requires_grad);
+  return filled("ones", size, Scalar(1), dtype.value_or(default_dtype()), requires_grad);
 }
 Tensor empty(Ints size, OptDType dtype, bool requires_grad) {
-  check_sizes("empty", size);
-  return wants_grad(empty(size, dtype.value_or(default_dtype())), requires_grad);
+  DType t = dtype.value_or(default_dtype());
+  check_sizes("empty", size, t);
+  return wants_grad(empty(size, t), requires_grad);
 }
 namespace {
 

@@ -43,6 +43,9 @@ Tensor min(const Tensor& input);
 std::tuple<Tensor, Tensor> min(const Tensor& input, int64_t dim, bool keepdim = false);
 Tensor min(const Tensor& input, const Tensor& other);
 
+// attention.cpp
+Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& attn_mask = {}, double dropout_p = 0.0, bool is_causal = false, OptDouble scale = {}, bool enable_gqa = false);
+
 // batch_norm.cpp
 Tensor batch_norm(const Tensor& input, const Tensor& running_mean, const Tensor& running_var, const Tensor& weight = {}, const Tensor& bias = {}, bool training = false, double momentum = 0.1, double eps = 1e-05);
 
@@ -103,6 +106,10 @@ Tensor atleast_1d(const Tensor& input);
 Tensor atleast_2d(const Tensor& input);
 Tensor atleast_3d(const Tensor& input);
 
+// conv.cpp
+Tensor conv2d(const Tensor& input, const Tensor& weight, const Tensor& bias = {}, Ints stride = detail::default_ints<1>, Ints padding = detail::default_ints<0>, Ints dilation = detail::default_ints<1>, int64_t groups = 1);
+Tensor conv1d(const Tensor& input, const Tensor& weight, const Tensor& bias = {}, Ints stride = detail::default_ints<1>, Ints padding = detail::default_ints<0>, Ints dilation = detail::default_ints<1>, int64_t groups = 1);
+
 // copy.cpp
 Tensor clone(const Tensor& input);
 Tensor contiguous(const Tensor& input);
@@ -131,6 +138,17 @@ Tensor diag(const Tensor& input, int64_t diagonal = 0);
 Tensor diagflat(const Tensor& input, int64_t offset = 0);
 Tensor trace(const Tensor& input);
 Tensor eye(int64_t n, OptInt m = {}, OptDType dtype = {}, bool requires_grad = false);
+
+// dot.cpp
+Tensor matmul(const Tensor& input, const Tensor& other);
+Tensor mm(const Tensor& input, const Tensor& mat2);
+Tensor bmm(const Tensor& input, const Tensor& mat2);
+Tensor mv(const Tensor& input, const Tensor& vec);
+Tensor dot(const Tensor& input, const Tensor& tensor);
+Tensor outer(const Tensor& input, const Tensor& vec2);
+Tensor addmm(const Tensor& input, const Tensor& mat1, const Tensor& mat2, Scalar beta = 1, Scalar alpha = 1);
+Tensor baddbmm(const Tensor& input, const Tensor& batch1, const Tensor& batch2, Scalar beta = 1, Scalar alpha = 1);
+Tensor linear(const Tensor& input, const Tensor& weight, const Tensor& bias = {});
 
 // dropout.cpp
 Tensor dropout(const Tensor& input, double p = 0.5, bool training = true);
@@ -210,6 +228,14 @@ Tensor softshrink(const Tensor& input, double lambd = 0.5);
 Tensor hardshrink(const Tensor& input, double lambd = 0.5);
 Tensor prelu(const Tensor& input, const Tensor& weight);
 Tensor glu(const Tensor& input, int64_t dim = -1);
+
+// pool.cpp
+Tensor max_pool2d(const Tensor& input, Ints kernel_size, Ints stride = Ints{}, Ints padding = detail::default_ints<0>, Ints dilation = detail::default_ints<1>, bool ceil_mode = false);
+std::tuple<Tensor, Tensor> max_pool2d_with_indices(const Tensor& input, Ints kernel_size, Ints stride = Ints{}, Ints padding = detail::default_ints<0>, Ints dilation = detail::default_ints<1>, bool ceil_mode = false);
+Tensor avg_pool2d(const Tensor& input, Ints kernel_size, Ints stride = Ints{}, Ints padding = detail::default_ints<0>, bool ceil_mode = false, bool count_include_pad = true, OptInt divisor_override = {});
+Tensor max_pool1d(const Tensor& input, Ints kernel_size, Ints stride = Ints{}, Ints padding = detail::default_ints<0>, Ints dilation = detail::default_ints<1>, bool ceil_mode = false);
+std::tuple<Tensor, Tensor> max_pool1d_with_indices(const Tensor& input, Ints kernel_size, Ints stride = Ints{}, Ints padding = detail::default_ints<0>, Ints dilation = detail::default_ints<1>, bool ceil_mode = false);
+Tensor avg_pool1d(const Tensor& input, Ints kernel_size, Ints stride = Ints{}, Ints padding = detail::default_ints<0>, bool ceil_mode = false, bool count_include_pad = true);
 
 // random.cpp
 Tensor rand(Ints size, Generator* generator = nullptr, OptDType dtype = {}, bool requires_grad = false);

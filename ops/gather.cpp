@@ -20,30 +20,34 @@ constexpr Field kScatterFields[] = {
      "0 replace, 1 add, 2 multiply, 3 maximum, 4 minimum; in order along the axis"},
 };
 
-/// A move along an axis with the index resolved; 0-dim tensors count as one element along one dim.
+/// A move along an axis; 0-dim tensors count as one element along one dim.
 struct Plan {
-  Tensor offsets;
   kernels::AxisMove move{};
 
   Plan(const Tensor& indexed, int64_t axis, const Tensor& index) {
-    const int rank = index.dim();
-    offsets = empty(Shape{index.numel()}, DType::i64);
+    const bool dims = index.dim() > 0;
     move.elem = indexed.dtype();
-    move.rank = std::max(rank, 1);
+    move.rank = std::max(index.dim(), 1);
     move.axis = static_cast<int>(axis);
-    move.sizes = rank ? index.sizes().data() : kOne;
-    move.offsets = offsets.data<int64_t>();
+    move.sizes = dims ? index.sizes().data() : kOne;
+    move.index = {index.data<char>(), index.dtype(), dims ? index.strides().data() : kOne,
+                  dims ? indexed.sizes()[axis] : 1, dims ? indexed.strides()[axis] : 0};
     move.indexed = indexed.data<char>();
-    move.indexed_strides = rank ? indexed.strides().data() : kOne;
-    int64_t extent = rank ? indexed.sizes()[axis] : 1, step = rank ? indexed.strides()[axis] : 0;
-    kernels::IndexOperand operand{index.data<char>(), index.dtype(), index.strides().data(), extent, step};
-    kernels::Ctx ctx = kernel_context();
-    int status = kernels::resolve_indices(ctx, &operand, 1, rank, index.sizes().data(), offsets.data<int64_t>());
-    if (status == kernels::kIndexOutOfRange) fail_index(ctx.error[0], axis, extent, index.sizes(), ctx.error[1]);
+    move.indexed_strides = dims ? indexed.strides().data() : kOne;
   }
   void set_plain(const Tensor& t) {
     move.plain = t.data<char>();
     move.plain_strides = t.numel() == 1 ? kNone : t.strides().data();
+  }
+  /// Runs fn(ctx, move) and raises for a bad index.
+  template <class Fn>
+  void run(const OpDef& op, Ints index_shape, Fn fn) {
+    LongWork work(2.0 * static_cast<double>(element_count(index_shape)));
+    kernels::Ctx ctx = kernel_context();
+    int status = fn(ctx, move);
+    if (status == kernels::kIndexOutOfRange)
+      fail_index(ctx.error[0], move.axis, ctx.error[2], index_shape, ctx.error[1]);
+    invariant(status == kernels::kOk, op.name);
   }
 
   static constexpr int64_t kOne[1] = {1};
@@ -57,8 +61,7 @@ void eval_gather(const Eval& e) {
   Plan plan(e.in[0], e.attrs<ScatterAttrs>().axis, index);
   if (!e.out[0].defined()) e.out[0] = empty(index.sizes(), e.in[0].dtype());
   plan.set_plain(e.out[0]);
-  LongWork work(static_cast<double>(2 * index.numel()));
-  kernels::gather_along(kernel_context(), plan.move);
+  plan.run(e.op, index.sizes(), kernels::gather_along);
 }
 
 void vjp_gather(const Vjp& v) {
@@ -81,8 +84,9 @@ void eval_scatter(const Eval& e) {
   }
   Plan plan(work, a.axis, index);
   plan.set_plain(source);
-  LongWork waits(static_cast<double>(2 * index.numel()));
-  invariant(kernels::scatter_along(kernel_context(), plan.move, a.combine) == kernels::kOk, e.op.name);
+  plan.run(e.op, index.sizes(), [&](kernels::Ctx& ctx, const kernels::AxisMove& move) {
+    return kernels::scatter_along(ctx, move, a.combine);
+  });
   if (widens) copy_elements(work, e.out[0]);
 }
 

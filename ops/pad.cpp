@@ -47,14 +47,32 @@ Tensor inner(const Tensor& t, const Dims& low, const Dims& high, int sign) {
   return alias(t, sizes, t.strides(), element_count(sizes) ? offset : t.storage_offset());
 }
 
+/// Writes `value` around the region that the input will take: before and behind it in each dim, once.
+void fill_around(const Tensor& out, const PadAttrs& a) {
+  Shape sizes(out.sizes());
+  int64_t start = out.storage_offset();
+  Tensor value = scalar(a.value, out.dtype());
+  for (size_t d = 0; d < sizes.size(); ++d) {
+    int64_t size = sizes[d], stride = out.strides()[d];
+    int64_t before = std::clamp<int64_t>(a.low[d], 0, size), behind = std::clamp<int64_t>(a.high[d], 0, size - before);
+    auto fill = [&](int64_t from, int64_t count) {
+      sizes[d] = count;
+      if (count) copy_elements(value, alias(out, sizes, out.strides(), start + from * stride));
+    };
+    fill(0, before);
+    fill(size - behind, behind);
+    sizes[d] = size - before - behind;
+    start += before * stride;
+  }
+}
+
 void eval_pad(const Eval& e) {
   const auto& a = e.attrs<PadAttrs>();
   const Tensor& x = e.in[0];
   if (!e.out[0].defined()) e.out[0] = empty(padded_shape(x.sizes(), a), x.dtype());
   const Tensor& out = e.out[0];
-  bool grows = false;
-  for (size_t d = 0; d < a.low.size(); ++d) grows |= a.low[d] > 0 || a.high[d] > 0;
-  if (grows) copy_elements(scalar(a.value, x.dtype()), out);
+  if (out.numel() == 0) return;
+  fill_around(out, a);
   Tensor from = inner(x, a.low, a.high, -1), to = inner(out, a.low, a.high, 1);
   if (from.numel()) copy_elements(from, to);
 }

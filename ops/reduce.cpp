@@ -168,7 +168,7 @@ ReduceAttrs reduce_attrs(const char* op, const Tensor& x, OptInts dim, bool keep
     return a;
   }
   for (int64_t d : *dim) {
-    int64_t w = wrap_dim(d, std::max(rank, 1), op);
+    int64_t w = wrap_dim(d, rank, op);
     if (reduces(a, w)) fail(ErrorKind::runtime, "{}: dim {} appears twice in {}", op, w, shape_text(*dim));
     a.dims.v[a.dims.n++] = w;
   }

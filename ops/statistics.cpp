@@ -1,4 +1,5 @@
 // Variance, standard deviation, norms.
+#include <algorithm>
 #include <cmath>
 
 #include "ops/copy.h"
@@ -23,7 +24,8 @@ Value variance(const Program& p) {
     Value d = p.load(0, i) - mean;
     return Term(d * d);
   });
-  return squares / (p.count() - p.param(0));
+  Value freedom = p.count() - p.param(0);
+  return squares / loops::maximum(freedom, freedom.like(0));  // never negative: NaN where there is too little
 }
 
 void variance_kernels(const OpDef& op, KernelSink& sink) {
@@ -40,10 +42,10 @@ void variance_kernels(const OpDef& op, KernelSink& sink) {
   }
 }
 
-int64_t count_of(Ints shape, const ReduceAttrs& a) {
-  int64_t n = 1;
-  for (int64_t d : Ints(a.dims)) n *= shape[d];
-  return n;
+double degrees_of_freedom(Ints shape, const ReduceAttrs& a) {
+  double n = 1;
+  for (int64_t d : Ints(a.dims)) n *= static_cast<double>(shape[d]);
+  return std::max(n - a.correction, 0.0);
 }
 
 }  // namespace
@@ -61,16 +63,14 @@ constinit OpDef kVar{.name = "var", .doc = "The variance over dims: squared devi
     .vjp = [](const Vjp& v) {
       const auto& a = v.attrs<ReduceAttrs>();
       const Tensor& x = v.in[0];
-      double n = static_cast<double>(count_of(x.sizes(), a));
       Tensor centred = sub(x, mean(x, Ints(a.dims), true));
-      v.result[0] = mul(mul(unreduce(v.grad[0], a, x.sizes()), number(2 / (n - a.correction))), centred);
+      v.result[0] = mul(mul(unreduce(v.grad[0], a, x.sizes()), number(2 / degrees_of_freedom(x.sizes(), a))), centred);
     },
     .saves = kSaveInput,
     .composite = [](const Eval& e) {
       const auto& a = e.attrs<ReduceAttrs>();
       Tensor d = sub(e.in[0], mean(e.in[0], Ints(a.dims), true));
-      double n = static_cast<double>(count_of(e.in[0].sizes(), a));
-      e.out[0] = div(sum(mul(d, d), Ints(a.dims), a.keepdim != 0), number(n - a.correction));
+      e.out[0] = div(sum(mul(d, d), Ints(a.dims), a.keepdim != 0), number(degrees_of_freedom(e.in[0].sizes(), a)));
     },
     .kernels = variance_kernels, .cost = reduce_cost, .samples = reduce_samples};
 

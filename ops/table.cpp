@@ -56,7 +56,11 @@ namespace fluxion {
   X(embedding_ops)          \
   X(sgd_ops)                \
   X(adam_ops)               \
-  X(clip_grad_ops)
+  X(clip_grad_ops) \
+  X(dot_ops) \
+  X(conv_ops) \
+  X(pool_ops) \
+  X(attention_ops)
 
 #define FLUXION_DECLARE(file) extern const OpFile file;
 FLUXION_OP_FILES(FLUXION_DECLARE)

@@ -307,8 +307,7 @@ Tensor permute(const Tensor& x, Ints dims) {
 }
 
 Tensor transpose(const Tensor& x, int64_t dim0, int64_t dim1) {
-  int64_t rank = std::max(x.dim(), 1);
-  int64_t a = wrap_dim(dim0, rank, "transpose"), b = wrap_dim(dim1, rank, "transpose");
+  int64_t a = wrap_dim(dim0, x.dim(), "transpose"), b = wrap_dim(dim1, x.dim(), "transpose");
   PermuteAttrs p;
   p.dims.n = static_cast<uint8_t>(x.dim());
   for (int64_t i = 0; i < x.dim(); ++i) p.dims.v[i] = i == a ? b : i == b ? a : i;
@@ -340,7 +339,9 @@ Tensor movedim(const Tensor& x, Ints source, Ints destination) {
 }
 
 Tensor unsqueeze(const Tensor& x, int64_t dim) {
-  int64_t d = wrap_dim(dim, x.dim() + 1, "unsqueeze");
+  int64_t rank = x.dim(), d = dim < 0 ? dim + rank + 1 : dim;
+  if (d < 0 || d > rank)
+    fail(ErrorKind::index, "unsqueeze: dim {} is out of range for a tensor of rank {}; expected {} to {}", dim, rank, -rank - 1, rank);
   ShapeAttrs a{x.sizes()};
   ++a.shape.n;
   for (int64_t i = x.dim(); i > d; --i) a.shape.v[i] = a.shape.v[i - 1];
@@ -350,15 +351,14 @@ Tensor unsqueeze(const Tensor& x, int64_t dim) {
 Tensor squeeze(const Tensor& x, OptInts dim) {
   uint32_t drop = dim ? 0 : ~0u;
   if (dim)
-    for (int64_t d : *dim) drop |= 1u << wrap_dim(d, std::max(x.dim(), 1), "squeeze");
+    for (int64_t d : *dim) drop |= 1u << wrap_dim(d, x.dim(), "squeeze");
   ShapeAttrs a{};
   for (int i = 0; i < x.dim(); ++i)
     if (x.sizes()[i] != 1 || !(drop >> i & 1)) a.shape.v[a.shape.n++] = x.sizes()[i];
   return apply(kReshape, a, {x});
 }
 Tensor flatten(const Tensor& x, int64_t start_dim, int64_t end_dim) {
-  int64_t rank = std::max(x.dim(), 1);
-  int64_t first = wrap_dim(start_dim, rank, "flatten"), last = wrap_dim(end_dim, rank, "flatten");
+  int64_t first = wrap_dim(start_dim, x.dim(), "flatten"), last = wrap_dim(end_dim, x.dim(), "flatten");
   if (first > last) fail(ErrorKind::runtime, "flatten: start_dim {} must not come after end_dim {}", start_dim, end_dim);
   if (x.dim() == 0) return reshape(x, Shape{1});
   Shape shape;

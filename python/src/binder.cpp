@@ -455,16 +455,16 @@ PyObject* call_overloads(const Overloads& f, CallKind kind, PyObject* const* arg
 
 namespace {
 
-void check_cast(const char* name, DType from, DType to, const char* target) {
+void check_cast(const char* name, DType from, DType to, const char* target, const char* advice) {
   if (category(from) > category(to))
-    fail(ErrorKind::runtime, "{}: result type {} can't be cast to the {} type {}. Convert the tensor first, or drop {}",
-         name, fluxion::name(from), target, fluxion::name(to), target);
+    fail(ErrorKind::runtime, "{}: result type {} can't be cast to the {} type {}. {}", name, fluxion::name(from), target,
+         fluxion::name(to), advice);
 }
 
 }  // namespace
 
 void write_inplace(const char* name, const Tensor& self, const Tensor& value) {
-  check_cast(name, value.dtype(), self.dtype(), "in-place target's");
+  check_cast(name, value.dtype(), self.dtype(), "in-place target's", "Use the form that returns a new tensor, or convert the target first");
   if (!std::ranges::equal(value.sizes(), self.sizes()))
     fail(ErrorKind::runtime, "{}_: the result has shape {}, which does not fit the in-place target's shape {}", name,
          shape_text(value.sizes()), shape_text(self.sizes()));
@@ -476,7 +476,7 @@ void write_out(const char* name, const Tensor& out, const Tensor& value) {
     fail(ErrorKind::runtime,
          "{}: out= does not support gradients, but an argument requires grad. Use the returned tensor, or no_grad()",
          name);
-  check_cast(name, value.dtype(), out.dtype(), "out tensor's");
+  check_cast(name, value.dtype(), out.dtype(), "out tensor's", "Convert the out tensor first, or leave out= away");
   if (!std::ranges::equal(out.sizes(), value.sizes())) {
     if (out.numel())
       check(PyErr_WarnFormat(PyExc_UserWarning, 1, "%s: an out tensor with elements was resized from %s to %s", name,

@@ -89,7 +89,7 @@ struct Export {
 
 Shape byte_strides(const Tensor& t) {
   Shape strides(t.strides());
-  for (int64_t& s : strides) s *= size_of(t.dtype());
+  for (int64_t& s : strides) s *= t.numel() ? size_of(t.dtype()) : 0;  // NumPy checks those of empty arrays, too
   return strides;
 }
 
@@ -168,8 +168,9 @@ PyObject* to_numpy(const Tensor& t) {
   Object ndarray = import("numpy", "ndarray");
   Object shape = Object::own(make_tuple(t.sizes())), strides = Object::own(make_tuple(byte_strides(t)));
   Object bytes = bytes_object(t.storage());
+  int64_t offset = t.numel() ? t.storage_offset() * size_of(t.dtype()) : 0;
   return PyObject_CallFunction(ndarray.get(), "OsOnO", shape.get(), format_of(t.dtype()), bytes.get(),
-                               static_cast<Py_ssize_t>(t.storage_offset() * size_of(t.dtype())), strides.get());
+                               static_cast<Py_ssize_t>(offset), strides.get());
 }
 
 PyObject* native_numpy(Frame& f) {

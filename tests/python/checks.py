@@ -14,7 +14,7 @@ LEAST_EXPONENT = {"float16": -14, "bfloat16": -126, "float32": -126, "float64": 
 
 
 def name_of(dtype):
-    """"float32" for fx.float32."""
+    """ "float32" for fx.float32."""
     return str(dtype).rpartition(".")[2]
 
 
@@ -63,9 +63,13 @@ def ulps(got, want, dtype):
     with np.errstate(all="ignore"):
         exponent = np.maximum(np.frexp(np.abs(want))[1] - 1, least)
         unit = np.ldexp(np.longdouble(1), exponent - (bits - 1))
-        largest = np.ldexp(np.longdouble(2), 1 - least)  # 2 ** (greatest exponent + 1) rounds to infinity
+        largest = np.ldexp(
+            np.longdouble(2), 1 - least
+        )  # 2 ** (greatest exponent + 1) rounds to infinity
         same = (got == want) | (np.isnan(got) & np.isnan(want))
-        same |= np.isinf(got) & (np.abs(want) >= largest * (1 - np.ldexp(np.longdouble(1), -bits - 1)))
+        same |= np.isinf(got) & (
+            np.abs(want) >= largest * (1 - np.ldexp(np.longdouble(1), -bits - 1))
+        )
         same &= np.isnan(want) | (np.sign(got) == np.sign(want)) | (want == 0)
         return np.where(same, 0, np.abs(got - want) / unit).astype(float)
 
@@ -105,11 +109,17 @@ def assert_gradient(f, x, order=1, tolerance=1e-6):
         """The sum of the n-th derivative's elements, weighted so that none cancels."""
         y = f(at)
         for _ in range(n):
-            (g,) = fx.autograd.grad(y, at, create_graph=True) if y.requires_grad else (fx.zeros_like(at),)
+            (g,) = (
+                fx.autograd.grad(y, at, create_graph=True)
+                if y.requires_grad
+                else (fx.zeros_like(at),)
+            )
             y = (g * weights).sum()
         return y
 
-    weights = fx.linspace(0.5, 1.5, max(x.numel(), 1), dtype=fx.float64)[: x.numel()].view(tuple(x.shape))
+    weights = fx.linspace(0.5, 1.5, max(x.numel(), 1), dtype=fx.float64)[: x.numel()].view(
+        tuple(x.shape)
+    )
     for n in range(order):
 
         def below(at, n=n):

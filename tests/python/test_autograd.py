@@ -6,9 +6,9 @@ import threading
 
 import numpy as np
 import pytest
-from checks import assert_gradient, assert_same, bits, exact, numeric_gradient
 
 import fluxion as fx
+from checks import assert_gradient, assert_same, bits, exact, numeric_gradient
 
 grad = fx.autograd.grad
 
@@ -28,7 +28,13 @@ def leaf64(shape, seed=0, low=-1.0, high=1.0):
 def test_backward_fills_leaves():
     x, y = leaf(1.0, 2.0), leaf(3.0, 4.0)
     z = (x * y).sum()
-    assert x.is_leaf and not z.is_leaf and z.requires_grad and z.grad_fn is not None and x.grad_fn is None
+    assert (
+        x.is_leaf
+        and not z.is_leaf
+        and z.requires_grad
+        and z.grad_fn is not None
+        and x.grad_fn is None
+    )
     assert z.backward() is None
     assert x.grad.tolist() == [3, 4] and y.grad.tolist() == [1, 2]
     assert not x.grad.requires_grad and x.grad.is_leaf
@@ -63,7 +69,10 @@ def test_gradients_own_their_memory():
         with fx.no_grad():
             for t in (a, b, c):
                 t.grad.mul_(7)
-        assert a.grad.tolist() == b.grad.tolist() == c.grad.tolist() == [7, 7] and seed.tolist() == [1, 1]
+        assert a.grad.tolist() == b.grad.tolist() == c.grad.tolist() == [
+            7,
+            7,
+        ] and seed.tolist() == [1, 1]
 
 
 def test_use_in_several_places():
@@ -473,7 +482,11 @@ def test_custom_function():
     assert_gradient(lambda x: Exp.apply(x * x).sum(), leaf64((2, 2)), order=3)
     x = leaf(1.0)
     y = Exp.apply(x)
-    assert y.grad_fn.name() == "ExpBackward" and y.requires_grad and not Exp.apply(x.detach()).requires_grad
+    assert (
+        y.grad_fn.name() == "ExpBackward"
+        and y.requires_grad
+        and not Exp.apply(x.detach()).requires_grad
+    )
 
 
 def test_custom_function_with_other_arguments():
@@ -533,7 +546,12 @@ def test_custom_function_details():
 
     x = leaf(1.5, 2.5)
     y, place, floor = Split.apply(x)
-    assert y.requires_grad and not place.requires_grad and not floor.requires_grad and place.item() == 1
+    assert (
+        y.requires_grad
+        and not place.requires_grad
+        and not floor.requires_grad
+        and place.item() == 1
+    )
     y.sum().backward()
     assert x.grad.tolist() == [1, 1]
 
@@ -620,10 +638,14 @@ WRITES = {
     "view then write": lambda x: write_view(x * 1, lambda b: b.view(-1)[1:4], lambda v: v.mul_(3)),
     "row": lambda x: write_view(x * 1, lambda b: b[1], lambda v: v.mul_(v)),
     "transposed column": lambda x: write_view(x * x, lambda b: b.t()[2], lambda v: v.exp_()),
-    "chain of views": lambda x: write_view(x * 1, lambda b: b.view(3, 2).t()[0][1:], lambda v: v.add_(x[0, :2])),
+    "chain of views": lambda x: write_view(
+        x * 1, lambda b: b.view(3, 2).t()[0][1:], lambda v: v.add_(x[0, :2])
+    ),
     "reversed view": lambda x: write_view(x * 1, lambda b: b[::-1, ::-1], lambda v: v.mul_(x)),
     "several views": lambda x: several_views(x * 1),
-    "copy_ into a view": lambda x: write_view(x * 1, lambda b: b[:, :2], lambda v: v.copy_(x[:, 1:] ** 2)),
+    "copy_ into a view": lambda x: write_view(
+        x * 1, lambda b: b[:, :2], lambda v: v.copy_(x[:, 1:] ** 2)
+    ),
     "write after use": lambda x: use_then_write(x * 1),
     "masked_fill_": lambda x: (x * 2).masked_fill_(x > 0, 5.0) * x,
 }
@@ -657,7 +679,11 @@ def use_then_write(b):
 
 @pytest.mark.parametrize("name", WRITES)
 def test_gradients_through_writes(name):
-    assert_gradient(lambda x: (WRITES[name](x) * fx.tensor([1.0, -2.0, 0.5], dtype=fx.float64)).sum(), leaf64((2, 3), 9), order=2)
+    assert_gradient(
+        lambda x: (WRITES[name](x) * fx.tensor([1.0, -2.0, 0.5], dtype=fx.float64)).sum(),
+        leaf64((2, 3), 9),
+        order=2,
+    )
 
 
 def test_writes_of_constants_cut_the_gradient_but_keep_history():
@@ -675,7 +701,12 @@ def test_base_and_views_share_history():
     v, u = b[0], b.view(-1)
     assert not b.requires_grad
     v.copy_(w.expand(3))
-    assert b.requires_grad and u.requires_grad and b[1].requires_grad and all(r.requires_grad for r in rows)
+    assert (
+        b.requires_grad
+        and u.requires_grad
+        and b[1].requires_grad
+        and all(r.requires_grad for r in rows)
+    )
     (u * fx.arange(6.0)).sum().backward()
     assert w.grad.tolist() == [3]
 
@@ -817,7 +848,9 @@ def test_graphs_are_freed_without_the_collector():
 def test_misuse():
     x = leaf(1.0, 2.0)
     y = x * 2
-    with pytest.raises(RuntimeError, match=r"output 0 has shape \(2,\); a gradient can be created implicitly"):
+    with pytest.raises(
+        RuntimeError, match=r"output 0 has shape \(2,\); a gradient can be created implicitly"
+    ):
         y.backward()
     with pytest.raises(RuntimeError, match="shape of its output"):
         y.backward(fx.ones(3))

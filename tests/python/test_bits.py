@@ -13,14 +13,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checks import DTYPES, FLOATS, digest
 
 import fluxion as fx
+from checks import DTYPES, FLOATS, digest
 from fluxion._schema import parse
 
 GOLDEN = Path(__file__).parent / "data/golden_bits.json"
 FUNCTION = 1  # the flag of functions in _schemas()
-FILL = {"dim": -1, "dims": (-1,), "shape": (-1,), "size": (2,), "repeats": 2, "k": 3, "p": 1.5, "n": 1, "decimals": 1}
+FILL = {
+    "dim": -1,
+    "dims": (-1,),
+    "shape": (-1,),
+    "size": (2,),
+    "repeats": 2,
+    "k": 3,
+    "p": 1.5,
+    "n": 1,
+    "decimals": 1,
+}
 ARGUMENTS = {
     "threshold": (0.1, 0.5),
     "hardtanh": (-0.5, 0.5),
@@ -58,7 +68,9 @@ ACROSS_ROWS = (
 def numbers(shape, salt=0):
     """Fixed values in [-0.95, 0.95)."""
     n = int(np.prod(shape))
-    k = (np.arange(n, dtype=np.uint64) * np.uint64(2654435761) + np.uint64(40503 * salt)) % np.uint64(2**32)
+    k = (
+        np.arange(n, dtype=np.uint64) * np.uint64(2654435761) + np.uint64(40503 * salt)
+    ) % np.uint64(2**32)
     return (k.astype(float) / 2**32 * 1.9 - 0.95).reshape(shape)
 
 
@@ -69,7 +81,9 @@ def data(shape, dtype, salt=0):
         return fx.from_numpy(values > 0)
     if dtype in FLOATS:
         return fx.from_numpy(values).to(getattr(fx, dtype))
-    return fx.from_numpy(np.floor(values * 100) + (95 if dtype == "uint8" else 0)).to(getattr(fx, dtype))
+    return fx.from_numpy(np.floor(values * 100) + (95 if dtype == "uint8" else 0)).to(
+        getattr(fx, dtype)
+    )
 
 
 def operand(kind, name, x):
@@ -84,7 +98,11 @@ def operand(kind, name, x):
 def call_of(schema):
     """f(x) for a function of the table, or None."""
     first, *rest = schema.parameters or [None]
-    if first is None or first.type not in ("Tensor", "Number", "Tensor[]") or schema.name in RANDOM + UNDEFINED:
+    if (
+        first is None
+        or first.type not in ("Tensor", "Number", "Tensor[]")
+        or schema.name in RANDOM + UNDEFINED
+    ):
         return None
     if any(p.type == "Generator?" for p in rest):
         return None
@@ -94,19 +112,25 @@ def call_of(schema):
     needed = [p for p in rest if p.default is None and not p.type.endswith("?")]
 
     def call(x):
-        return f([x, x] if first.type == "Tensor[]" else x, *(operand(p.type, p.name, x) for p in needed))
+        return f(
+            [x, x] if first.type == "Tensor[]" else x, *(operand(p.type, p.name, x) for p in needed)
+        )
 
     return call if all(operand(p.type, p.name, fx.ones(1)) is not None for p in needed) else None
 
 
 def linear(x):
     n = x.shape[-1]
-    return fx.nn.functional.linear(x, data((17, n), "float32", 3).to(x.dtype), data((17,), "float32", 4).to(x.dtype))
+    return fx.nn.functional.linear(
+        x, data((17, n), "float32", 3).to(x.dtype), data((17,), "float32", 4).to(x.dtype)
+    )
 
 
 def convolution(x):
     images = x.reshape(x.shape[0], 1, -1, 4)
-    return fx.nn.functional.conv2d(images, data((5, 1, 3, 3), "float32", 5).to(x.dtype), padding=1).flatten(1)
+    return fx.nn.functional.conv2d(
+        images, data((5, 1, 3, 3), "float32", 5).to(x.dtype), padding=1
+    ).flatten(1)
 
 
 def attention(x):
@@ -123,7 +147,9 @@ def batch_norm(x):
 # Functions of more than one shape.
 MORE = {
     "matmul": lambda x: x @ data((x.shape[-1], 19), "float32", 1).to(x.dtype),
-    "bmm": lambda x: fx.bmm(x.unsqueeze(1), data((x.shape[-1], 6), "float32", 2).to(x.dtype).expand(x.shape[0], -1, -1)),
+    "bmm": lambda x: fx.bmm(
+        x.unsqueeze(1), data((x.shape[-1], 6), "float32", 2).to(x.dtype).expand(x.shape[0], -1, -1)
+    ),
     "mv": lambda x: fx.mv(x, data((x.shape[-1],), "float32", 2).to(x.dtype)),
     "linear": linear,
     "conv2d": convolution,
@@ -132,9 +158,15 @@ MORE = {
     "layer_norm": lambda x: fx.nn.functional.layer_norm(x, x.shape[-1:]),
     "rms_norm": lambda x: fx.nn.functional.rms_norm(x, x.shape[-1:]),
     "group_norm": lambda x: fx.nn.functional.group_norm(x, 4),
-    "cross_entropy": lambda x: fx.nn.functional.cross_entropy(x, x.argmax(-1), reduction="none", label_smoothing=0.1),
-    "max_pool2d": lambda x: fx.nn.functional.max_pool2d(x.reshape(x.shape[0], 1, -1, 4), 2).flatten(1),
-    "avg_pool2d": lambda x: fx.nn.functional.avg_pool2d(x.reshape(x.shape[0], 1, -1, 4), 2).flatten(1),
+    "cross_entropy": lambda x: fx.nn.functional.cross_entropy(
+        x, x.argmax(-1), reduction="none", label_smoothing=0.1
+    ),
+    "max_pool2d": lambda x: fx.nn.functional.max_pool2d(x.reshape(x.shape[0], 1, -1, 4), 2).flatten(
+        1
+    ),
+    "avg_pool2d": lambda x: fx.nn.functional.avg_pool2d(x.reshape(x.shape[0], 1, -1, 4), 2).flatten(
+        1
+    ),
     "sum of columns": lambda x: x.sum(0),
     "mean of columns": lambda x: x.mean(0),
     "variance of columns": lambda x: x.var(0),
@@ -147,13 +179,17 @@ MORE = {
     "index_add": lambda x: x.index_add(1, order(x) // 2, x * 2),
     "index_copy": lambda x: x.index_copy(1, order(x), x * 2),
     "index_fill": lambda x: x.index_fill(1, order(x)[:3], 0.5),
-    "index_put": lambda x: x.index_put((fx.arange(x.shape[0]), fx.arange(x.shape[0]) % 3), x[:, 5], accumulate=True),
+    "index_put": lambda x: x.index_put(
+        (fx.arange(x.shape[0]), fx.arange(x.shape[0]) % 3), x[:, 5], accumulate=True
+    ),
     "scatter": lambda x: x.scatter(1, x.argsort(1), x * 2),
     "scatter_add": lambda x: x.scatter_add(1, x.argsort(1) // 3, x),
     "masked_fill": lambda x: x.masked_fill(x > 0.5, 2),
     "masked_select": lambda x: x.masked_select(x > 0.5),
     "bucketize": lambda x: fx.bucketize(x, fx.linspace(-0.9, 0.9, 17).to(x.dtype)),
-    "embedding": lambda x: fx.nn.functional.embedding(x.argsort(1), data((x.shape[1], 3), "float32", 8).to(x.dtype)),
+    "embedding": lambda x: fx.nn.functional.embedding(
+        x.argsort(1), data((x.shape[1], 3), "float32", 8).to(x.dtype)
+    ),
     "prelu": lambda x: fx.nn.functional.prelu(x, fx.tensor([0.3]).to(x.dtype)),
     "setitem": lambda x: write(x.clone()),
     "cast": lambda x: x.to(fx.float16).to(fx.bfloat16).to(fx.int32).to(fx.float64),
@@ -195,7 +231,14 @@ def works(name, dtype):
     for positive in (False, True):
         try:
             out = flat(CALLS[name](inputs((4, 24), dtype, positive)))
-        except (RuntimeError, TypeError, NotImplementedError, ValueError, IndexError, AttributeError):
+        except (
+            RuntimeError,
+            TypeError,
+            NotImplementedError,
+            ValueError,
+            IndexError,
+            AttributeError,
+        ):
             return None
         if out and not any(t.is_floating_point() and t.isnan().any() for t in out):
             return {"positive": positive}
@@ -260,12 +303,18 @@ def test_strides_do_not_matter(name):
         assert digest(*run_with_gradient(f, y)) == want, layout
 
 
-@pytest.mark.parametrize("name", [n for n in CALLS if n not in ACROSS_ROWS and not n.endswith("columns")])
+@pytest.mark.parametrize(
+    "name", [n for n in CALLS if n not in ACROSS_ROWS and not n.endswith("columns")]
+)
 def test_row_alone_equals_row_in_a_batch(name):
     f, x = setting(name, (11, 48))
     whole, alone = flat(f(x)), [flat(f(x[i : i + 1])) for i in (0, 4, 10)]
-    pairs = [(t[i : i + 1], one[k]) for k, t in enumerate(whole) for i, one in zip((0, 4, 10), alone, strict=True)
-             if t.dim() and t.shape[0] == 11 and k < len(one) and one[k].shape[:1] == (1,)]
+    pairs = [
+        (t[i : i + 1], one[k])
+        for k, t in enumerate(whole)
+        for i, one in zip((0, 4, 10), alone, strict=True)
+        if t.dim() and t.shape[0] == 11 and k < len(one) and one[k].shape[:1] == (1,)
+    ]
     if not pairs:
         pytest.skip("no row of the result belongs to a row of the input")
     for in_batch, one in pairs:
@@ -279,7 +328,9 @@ def test_contractions_do_not_depend_on_the_batch(rows):
     x = data((128, 300), "float32")
     want = (x @ w)[:rows]
     assert digest(x[:rows] @ w) == digest(want)
-    assert digest(fx.nn.functional.linear(x[:rows], w.t(), b)) == digest(fx.nn.functional.linear(x, w.t(), b)[:rows])
+    assert digest(fx.nn.functional.linear(x[:rows], w.t(), b)) == digest(
+        fx.nn.functional.linear(x, w.t(), b)[:rows]
+    )
     assert digest(x[:rows].t().contiguous().t() @ w.t().contiguous().t()) == digest(want)
 
 
@@ -289,7 +340,9 @@ def golden_of(name):
     for dtype in DTYPES:
         if how := works(name, dtype):
             try:
-                found[dtype] = digest(*run_with_gradient(CALLS[name], inputs((6, 24), dtype, **how)))
+                found[dtype] = digest(
+                    *run_with_gradient(CALLS[name], inputs((6, 24), dtype, **how))
+                )
             except RuntimeError:  # not differentiable there
                 continue
     return found

@@ -5,9 +5,9 @@ import operator
 
 import numpy as np
 import pytest
-from checks import DTYPES, FLOATS, INTEGERS, assert_same, assert_ulps, bits, exact, tensor
 
 import fluxion as fx
+from checks import DTYPES, FLOATS, INTEGERS, assert_same, assert_ulps, bits, exact, tensor
 
 L = np.longdouble
 
@@ -41,7 +41,12 @@ FLOAT_UNARY = {
     "sinh": (np.sinh, -50, 50, 2),
     "cosh": (np.cosh, -50, 50, 2),
     "tanh": (np.tanh, -20, 20, 1),
-    "erf": (by_element(math.erf), -5, 5, 1.5),  # the reference is off by half a unit itself in float64
+    "erf": (
+        by_element(math.erf),
+        -5,
+        5,
+        1.5,
+    ),  # the reference is off by half a unit itself in float64
     "erfc": (by_element(math.erfc), -4, 9, 5),
     "sigmoid": (sigmoid, -50, 50, 2.5),
     "reciprocal": (lambda x: 1 / x, 0.1, 100, 0.501),
@@ -62,7 +67,21 @@ EXACT_UNARY = {
     "logical_not": np.logical_not,
     "bitwise_not": np.invert,
 }
-SPECIALS = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 1e-45, -1e-45, 1e-40, 3.4e38, math.inf, -math.inf, math.nan]
+SPECIALS = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    0.5,
+    -2.5,
+    1e-45,
+    -1e-45,
+    1e-40,
+    3.4e38,
+    math.inf,
+    -math.inf,
+    math.nan,
+]
 
 
 def sample(dtype, low=-20, high=20, n=37):
@@ -118,7 +137,9 @@ def test_exact_function(name, dtype):
     values = sample(dtype)
     with np.errstate(all="ignore"):
         if dtype in FLOATS:
-            values = np.concatenate([values, np.array(SPECIALS, dtype if dtype != "bfloat16" else "float32")])
+            values = np.concatenate(
+                [values, np.array(SPECIALS, dtype if dtype != "bfloat16" else "float32")]
+            )
         x = tensor(values, dtype)
         want = EXACT_UNARY[name](exact(x))
         want = fx.from_numpy(want) if want.dtype == bool else tensor(want, dtype)
@@ -142,16 +163,35 @@ ARITHMETIC = {
     "remainder": np.remainder,
     "fmod": np.fmod,
 }
-COMPARISON = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}
-LOGICAL = {"logical_and": np.logical_and, "logical_or": np.logical_or, "logical_xor": np.logical_xor}
-BITWISE = {"bitwise_and": np.bitwise_and, "bitwise_or": np.bitwise_or, "bitwise_xor": np.bitwise_xor}
+COMPARISON = {
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+}
+LOGICAL = {
+    "logical_and": np.logical_and,
+    "logical_or": np.logical_or,
+    "logical_xor": np.logical_xor,
+}
+BITWISE = {
+    "bitwise_and": np.bitwise_and,
+    "bitwise_or": np.bitwise_or,
+    "bitwise_xor": np.bitwise_xor,
+}
 SHIFT = {"bitwise_left_shift": np.left_shift, "bitwise_right_shift": np.right_shift}
 BINARY = {**ARITHMETIC, **COMPARISON, **LOGICAL, **BITWISE, **SHIFT}
 
 
 def operands(name, dtype, rng):
     """Two (5, 7) arrays; divisors are not zero, shift counts in range."""
-    draw = (lambda: rng.integers(0, 2, (5, 7)).astype(bool)) if dtype == "bool" else (lambda: rng.integers(-9, 10, (5, 7)))
+    draw = (
+        (lambda: rng.integers(0, 2, (5, 7)).astype(bool))
+        if dtype == "bool"
+        else (lambda: rng.integers(-9, 10, (5, 7)))
+    )
     a, b = draw(), draw()
     if dtype in FLOATS:
         a, b = a + 0.25, b * 0.5
@@ -232,10 +272,24 @@ def test_integers_wrap(dtype):
     assert (high + 1).item() == limits.min and (low - 1).item() == limits.max
     assert (-low).item() == limits.min and low.abs().item() == limits.min
     with np.errstate(over="ignore"):
-        assert (high * high).item() == (np.array([limits.max], dtype) * np.array([limits.max], dtype)).item()
+        assert (high * high).item() == (
+            np.array([limits.max], dtype) * np.array([limits.max], dtype)
+        ).item()
     minus_one = tensor([-1], dtype) if limits.min else tensor([1], dtype)
     assert (low // minus_one).item() == limits.min, "the one quotient that overflows must not trap"
     assert (low % minus_one).item() == fx.fmod(low, minus_one).item() == 0
+
+
+def test_shifts_out_of_range():
+    """Every bit is shifted out, whatever the hardware would do."""
+    for dtype in INTEGERS:
+        x = tensor([1, 5, 100] if dtype == "uint8" else [1, -5, 100], dtype)
+        for count in (64, 63 if dtype != "int64" else 64, 100):
+            assert not (x << count).any(), (dtype, count)
+            assert_same(x >> count, -(x < 0).to(x.dtype))
+    assert (fx.tensor([1, -5]) << -1).tolist() == [0, 0] and (
+        fx.tensor([1, -5]) >> -1
+    ).tolist() == [0, -1]
 
 
 @pytest.mark.parametrize("mode, quotients", [("floor", [-3, 2, 2, -3]), ("trunc", [-2, 2, 2, -2])])
@@ -272,7 +326,10 @@ def test_where_and_clamp():
 
 
 def test_isclose():
-    a, b = fx.tensor([1.0, math.nan, math.inf, 0.0]), fx.tensor([1 + 1e-6, math.nan, math.inf, 1e-7])
+    a, b = (
+        fx.tensor([1.0, math.nan, math.inf, 0.0]),
+        fx.tensor([1 + 1e-6, math.nan, math.inf, 1e-7]),
+    )
     np.testing.assert_array_equal(fx.isclose(a, b).numpy(), np.isclose(a.numpy(), b.numpy()))
     assert fx.isclose(a, b, equal_nan=True).tolist() == [True, True, True, False]
     assert fx.allclose(a[:1], b[:1]) and not fx.allclose(a, b)
@@ -301,12 +358,19 @@ def test_casts_round_to_nearest_even():
     x = fx.tensor([1 + 2.0**-24, 1 + 3 * 2.0**-24, 1e-46, 3.5e38, -3.5e38], dtype=fx.float64)
     with np.errstate(over="ignore"):
         assert_same(x.float(), fx.from_numpy(x.numpy().astype(np.float32)))
-    y = fx.tensor([1 + 2.0**-11, 1 + 3 * 2.0**-11, 2.0**-25, 2.0**-24, 65519, 65520, math.nan, -math.inf])
+    y = fx.tensor(
+        [1 + 2.0**-11, 1 + 3 * 2.0**-11, 2.0**-25, 2.0**-24, 65519, 65520, math.nan, -math.inf]
+    )
     with np.errstate(over="ignore"):
         assert_same(y.half(), fx.from_numpy(y.numpy().astype(np.float16)))
     z = fx.tensor([1 + 2.0**-8, 1 + 3 * 2.0**-8, 3.4e38, 1e-40, math.inf, math.nan])
     wide = z.bfloat16().float().tolist()
-    assert wide[:2] == [1.0, 1.015625] and wide[2] == math.inf and wide[4] == math.inf and math.isnan(wide[5])
+    assert (
+        wide[:2] == [1.0, 1.015625]
+        and wide[2] == math.inf
+        and wide[4] == math.inf
+        and math.isnan(wide[5])
+    )
     assert fx.tensor([2**53 + 1, 2**63 - 1]).double().tolist() == [2.0**53, 2.0**63]
 
 
@@ -345,11 +409,20 @@ SHAPES = [
 @pytest.mark.parametrize("a, b", SHAPES)
 def test_broadcasting(a, b, rng):
     x, y = rng.standard_normal(a), rng.standard_normal(b)
-    assert_same(fx.from_numpy(np.asarray(x)) * fx.from_numpy(np.asarray(y)), fx.from_numpy(np.asarray(x * y)))
-    assert_same(fx.from_numpy(np.asarray(x)) < fx.from_numpy(np.asarray(y)), fx.from_numpy(np.asarray(x < y)))
+    assert_same(
+        fx.from_numpy(np.asarray(x)) * fx.from_numpy(np.asarray(y)),
+        fx.from_numpy(np.asarray(x * y)),
+    )
+    assert_same(
+        fx.from_numpy(np.asarray(x)) < fx.from_numpy(np.asarray(y)),
+        fx.from_numpy(np.asarray(x < y)),
+    )
     condition = fx.from_numpy(np.asarray(x > 0))
     want = np.asarray(np.where(x > 0, y, x))
-    assert_same(fx.where(condition, fx.from_numpy(np.asarray(y)), fx.from_numpy(np.asarray(x))), fx.from_numpy(want))
+    assert_same(
+        fx.where(condition, fx.from_numpy(np.asarray(y)), fx.from_numpy(np.asarray(x))),
+        fx.from_numpy(want),
+    )
 
 
 LAYOUTS = {
@@ -389,7 +462,11 @@ def test_strided_dtypes(dtype):
     x = tensor(values, dtype)
     y = x.permute(2, 1, 0)
     assert_same(y + y, tensor(np.transpose(values, (2, 1, 0)), dtype) + y.contiguous())
-    assert bits(y.clone()) == bits(y.contiguous()) == bits(tensor(np.transpose(values, (2, 1, 0)).copy(), dtype))
+    assert (
+        bits(y.clone())
+        == bits(y.contiguous())
+        == bits(tensor(np.transpose(values, (2, 1, 0)).copy(), dtype))
+    )
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 31, 32, 33, 511, 512, 513, 4097, 70001])
@@ -496,21 +573,44 @@ def test_fill_zero_copy():
 
 
 def test_creation():
-    assert fx.zeros(2, 3).tolist() == [[0, 0, 0]] * 2 and fx.zeros((2,)).shape == fx.zeros([2]).shape == (2,)
+    assert fx.zeros(2, 3).tolist() == [[0, 0, 0]] * 2 and fx.zeros((2,)).shape == fx.zeros(
+        [2]
+    ).shape == (2,)
     assert fx.ones(2, dtype=fx.int16).dtype == fx.int16
-    assert fx.full((2,), 7).dtype == fx.int64 and fx.full((2,), 7.0).dtype == fx.float32 and fx.full((), True).item() is True
+    assert (
+        fx.full((2,), 7).dtype == fx.int64
+        and fx.full((2,), 7.0).dtype == fx.float32
+        and fx.full((), True).item() is True
+    )
     assert fx.full((2,), 300, dtype=fx.int64).tolist() == [300, 300]
     assert fx.full((1,), 2**62 + 1).item() == 2**62 + 1
     x = fx.ones(2, 2, dtype=fx.float64)
     for like in (fx.zeros_like, fx.ones_like, fx.empty_like):
-        assert like(x).dtype == fx.float64 and like(x, dtype=fx.int8).dtype == fx.int8 and like(x).shape == (2, 2)
+        assert (
+            like(x).dtype == fx.float64
+            and like(x, dtype=fx.int8).dtype == fx.int8
+            and like(x).shape == (2, 2)
+        )
     assert fx.full_like(x, 3).tolist() == [[3, 3], [3, 3]]
-    assert x.new_zeros(3).dtype == fx.float64 and x.new_full((1,), 2, dtype=fx.int32).dtype == fx.int32
+    assert (
+        x.new_zeros(3).dtype == fx.float64 and x.new_full((1,), 2, dtype=fx.int32).dtype == fx.int32
+    )
     assert fx.zeros(2, requires_grad=True).requires_grad
 
 
 @pytest.mark.parametrize(
-    "args", [(5,), (2, 7), (0, 10, 3), (10, 0, -3), (0.0, 1.0, 0.1), (1, 2, 0.25), (0,), (3, 3), (-2.5, 3.5)]
+    "args",
+    [
+        (5,),
+        (2, 7),
+        (0, 10, 3),
+        (10, 0, -3),
+        (0.0, 1.0, 0.1),
+        (1, 2, 0.25),
+        (0,),
+        (3, 3),
+        (-2.5, 3.5),
+    ],
 )
 def test_arange(args):
     got, want = fx.arange(*args), np.arange(*args)
@@ -522,7 +622,10 @@ def test_arange(args):
     assert fx.arange(2**53, 2**53 + 3).tolist() == [2**53, 2**53 + 1, 2**53 + 2]
 
 
-@pytest.mark.parametrize("start, end, steps", [(0, 1, 5), (-3, 3, 7), (1, 0, 4), (0, 1, 1), (2, 2, 3), (0, 1, 0), (0, 1, 1000)])
+@pytest.mark.parametrize(
+    "start, end, steps",
+    [(0, 1, 5), (-3, 3, 7), (1, 0, 4), (0, 1, 1), (2, 2, 3), (0, 1, 0), (0, 1, 1000)],
+)
 def test_linspace(start, end, steps):
     got = fx.linspace(start, end, steps, dtype=fx.float64)
     np.testing.assert_allclose(got.numpy(), np.linspace(start, end, steps), rtol=1e-15, atol=1e-16)

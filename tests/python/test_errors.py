@@ -106,7 +106,6 @@ CASES = [
     "fx.ones(2, 0).amin(1)",
     "fx.ones(0).argmax()",
     "fx.ones(0, 3).max(0)",
-    "fx.ones(2, 0).median()",
     # sizes
     "fx.zeros(-1)",
     "fx.zeros(2, -3, 4)",
@@ -187,7 +186,7 @@ CASES = [
 
 
 def text_of(code):
-    """"RuntimeError: add: shapes ...", or what it gave instead."""
+    """ "RuntimeError: add: shapes ...", or what it gave instead."""
     try:
         result = eval(code, {"fx": fx})
     except Exception as error:
@@ -207,8 +206,16 @@ def test_text(code):
 def test_texts_teach():
     """Texts say more than that something is wrong; none speaks of C++ or of our own invariants."""
     for code, text in recorded().items():
-        assert not text.startswith("gives ") or "expand" in code or "zeros(0" in code or "ones(0" in code, (code, text)
-        assert "internal error" not in text and "std::" not in text and "bad_alloc" not in text, (code, text)
+        assert (
+            not text.startswith("gives ")
+            or "expand" in code
+            or "zeros(0" in code
+            or "ones(0" in code
+        ), (code, text)
+        assert "internal error" not in text and "std::" not in text and "bad_alloc" not in text, (
+            code,
+            text,
+        )
         assert len(text) > 30, (code, text)
 
 
@@ -260,21 +267,24 @@ def test_out_of_memory(allocate, little_memory):
 
 def test_out_of_memory_in_the_middle_of_a_backward_pass(little_memory):
     x = fx.ones(1, requires_grad=True)
-    y = x.expand(1 << 28)
-    z = (y[:4] * 2).sum()
+    y = x * 3
+    z = y.expand(1 << 30)[:4].sum()  # the gradient of the slice is 4 GiB, nearly all zeros
     with pytest.raises(MemoryError):
-        z.backward(retain_graph=True)  # the gradient of the slice is a gigabyte, and then another
-        z = (y[:4] * y[4:8]).sum() + y.exp().sum()
         z.backward()
-    x.grad = None
-    (x * 3).sum().backward()
+    assert x.grad is None
+    y.backward()
     assert x.grad.tolist() == [3]
 
 
 def test_errors_leave_operands_alone():
     x, y = fx.arange(4.0), fx.arange(3.0)
     version = x._version
-    for bad in (lambda: x.add_(y), lambda: x.copy_(y), lambda: x.view(3), lambda: fx.add(x, y, out=y)):
+    for bad in (
+        lambda: x.add_(y),
+        lambda: x.copy_(y),
+        lambda: x.view(3),
+        lambda: fx.add(x, y, out=y),
+    ):
         with pytest.raises(RuntimeError):
             bad()
     assert x.tolist() == [0, 1, 2, 3] and y.tolist() == [0, 1, 2] and x._version == version
@@ -283,4 +293,6 @@ def test_errors_leave_operands_alone():
 if __name__ == "__main__":
     if "--record" not in sys.argv:
         sys.exit(__doc__)
-    TEXTS.write_text(json.dumps({code: text_of(code) for code in CASES}, indent=1, ensure_ascii=False) + "\n")
+    TEXTS.write_text(
+        json.dumps({code: text_of(code) for code in CASES}, indent=1, ensure_ascii=False) + "\n"
+    )

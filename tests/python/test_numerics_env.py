@@ -6,12 +6,13 @@ import platform
 
 import numpy as np
 import pytest
-from checks import digest
 
 import fluxion as fx
+from checks import digest
 
 pytestmark = pytest.mark.skipif(
-    platform.machine() != "x86_64" or platform.libc_ver()[0] != "glibc", reason="reads glibc's x86 fenv_t"
+    platform.machine() != "x86_64" or platform.libc_ver()[0] != "glibc",
+    reason="reads glibc's x86 fenv_t",
 )
 FLUSH_TO_ZERO, DENORMALS_ARE_ZERO, ROUND_UP = 1 << 15, 1 << 6, 2 << 13
 MXCSR_AT = 28  # offset in fenv_t
@@ -59,19 +60,54 @@ def results():
     filled = fx.full((3,), 1e-39)
     return {
         "arithmetic": digest(x * 0.5, x + x, x - 1e-41, x / 3, -x, x.abs(), x.maximum(-x)),
-        "functions": digest(x.sqrt(), x.exp(), x.expm1(), x.log1p(), x.sin(), x.tanh(), x.erf(), x.sigmoid(), x.atan()),
-        "casts": digest(x.double(), x.double().float(), x.half(), x.bfloat16(), x.half().float(), (x.double() * 1e-300).float()),
+        "functions": digest(
+            x.sqrt(),
+            x.exp(),
+            x.expm1(),
+            x.log1p(),
+            x.sin(),
+            x.tanh(),
+            x.erf(),
+            x.sigmoid(),
+            x.atan(),
+        ),
+        "casts": digest(
+            x.double(),
+            x.double().float(),
+            x.half(),
+            x.bfloat16(),
+            x.half().float(),
+            (x.double() * 1e-300).float(),
+        ),
         "comparisons": digest(x > 0, x == 0, x != x.flip(0), x.bool(), x.sign(), x.signbit()),
-        "reductions": digest(x.sum(), x.mean(), x.prod(), x.var(), x.amin(), long.sum(0), long.sum(1), long.sum(), x.norm()),
+        "reductions": digest(
+            x.sum(),
+            x.mean(),
+            x.prod(),
+            x.var(),
+            x.amin(),
+            long.sum(0),
+            long.sum(1),
+            long.sum(),
+            x.norm(),
+        ),
         "threads": digest(long * 0.5, long.exp(), (long * 3).cumsum(1)),
         "rows": digest(long[:9].softmax(-1), long[:9].log_softmax(-1), long[:9].logsumexp(-1)),
         "gradients": digest(leaf.grad),
-        "writes": digest(written, filled, x.clone().fill_(1e-40), x.clone().copy_(x.double() * 0.3)),
+        "writes": digest(
+            written, filled, x.clone().fill_(1e-40), x.clone().copy_(x.double() * 0.3)
+        ),
         "creation": digest(
-            fx.tensor([1e-40, -1e-45, 0.1]), fx.full((2,), 1e-41), fx.linspace(0, 1e-38, 7), fx.tensor(NUMBERS),
-            fx.tensor([1e-310], dtype=fx.float64), fx.tensor([1e-7, 3e-8], dtype=fx.float16), fx.tensor(1e-40).bfloat16(),
+            fx.tensor([1e-40, -1e-45, 0.1]),
+            fx.full((2,), 1e-41),
+            fx.linspace(0, 1e-38, 7),
+            fx.tensor(NUMBERS),
+            fx.tensor([1e-310], dtype=fx.float64),
+            fx.tensor([1e-7, 3e-8], dtype=fx.float16),
+            fx.tensor(1e-40).bfloat16(),
         ),  # fmt: skip
-        "numbers": [v.hex() for v in x.tolist()] + [x[0].item().hex(), float(x[2]).hex(), bool(x[2])],
+        "numbers": [v.hex() for v in x.tolist()]
+        + [x[0].item().hex(), float(x[2]).hex(), bool(x[2])],
         "text": repr(x),
         "random": digest(fx.randn(100, generator=fx.Generator().manual_seed(1))),
     }

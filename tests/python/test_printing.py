@@ -19,14 +19,20 @@ def default_options():
 
 
 def name_of(case):
-    options = "" if case["options"]["precision"] == 4 and case["options"]["threshold"] == 1000 else "-options"
+    options = (
+        ""
+        if case["options"]["precision"] == 4 and case["options"]["threshold"] == 1000
+        else "-options"
+    )
     return f"{case['dtype']}-{'x'.join(map(str, case['shape'])) or '0-dim'}{options}"
 
 
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_like_pytorch(case):
     n = math.prod(case["shape"])
-    values = np.array([case["values"][i % len(case["values"])] + case["step"] * i for i in range(n)])
+    values = np.array(
+        [case["values"][i % len(case["values"])] + case["step"] * i for i in range(n)]
+    )
     whole = case["dtype"].startswith(("int", "uint"))
     t = fx.from_numpy(values.astype(np.int64 if whole else np.float64).reshape(case["shape"]))
     t = t.to(getattr(fx, case["dtype"]))
@@ -52,7 +58,11 @@ def test_strides_do_not_show():
 def test_str_format_and_conversion():
     x = fx.tensor([1.5])
     assert str(x) == repr(x) == f"{x}" == "tensor([1.5000])"
-    assert f"{fx.tensor(3.14159):.2f}" == "3.14" and f"{fx.tensor(7):03d}" == "007" and f"{fx.tensor(True)}" == "True"
+    assert (
+        f"{fx.tensor(3.14159):.2f}" == "3.14"
+        and f"{fx.tensor(7):03d}" == "007"
+        and f"{fx.tensor(True)}" == "True"
+    )
     assert float(x) == 1.5 and int(x) == 1 and bool(x) and not fx.tensor(0.0)
     assert [1, 2, 3][fx.tensor(1)] == 2 and x.item() == 1.5 and isinstance(fx.tensor(3).item(), int)
     with pytest.raises(TypeError):
@@ -72,5 +82,8 @@ def test_profiles():
 
 
 def test_other_objects():
-    assert repr(fx.float32) == "fluxion.float32" and repr(fx.zeros(2, 3).shape) == "fluxion.Size([2, 3])"
+    assert (
+        repr(fx.float32) == "fluxion.float32"
+        and repr(fx.zeros(2, 3).shape) == "fluxion.Size([2, 3])"
+    )
     assert repr(fx.device("cpu")) == "device(type='cpu')"

@@ -69,9 +69,17 @@ def test_binary(name):
 
 @pytest.mark.parametrize("name", INPLACE)
 def test_inplace_keeps_the_dtype_or_refuses(name):
-    rights = OPERANDS if name != "pow_" else OPERANDS[:-3]  # bool ** int is bool in PyTorch, int64 out of place
+    rights = (
+        OPERANDS if name != "pow_" else OPERANDS[:-3]
+    )  # bool ** int is bool in PyTorch, int64 out of place
     table = {k: " ".join(row.split()[: len(rights)]) for k, row in TABLES[name].items()}
-    must_raise = name not in ("sub_", "pow_", "logical_and_", "floor_divide_", "bitwise_and_")  # where PyTorch has no kernel
+    must_raise = name not in (
+        "sub_",
+        "pow_",
+        "logical_and_",
+        "floor_divide_",
+        "bitwise_and_",
+    )  # where PyTorch has no kernel
     assert not differences(getattr(fx.Tensor, name), table, rights, strict=must_raise)
 
 

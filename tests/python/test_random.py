@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from checks import assert_same, digest
 
 import fluxion as fx
+from checks import assert_same, digest
 
 
 def uniform_distance(u):
@@ -21,7 +21,9 @@ def normal_distribution(x):
 
 
 def assert_uniform(u):
-    assert uniform_distance(u) < 1.95 / math.sqrt(np.size(u))  # missed once in a thousand seeds; the seed is fixed
+    assert uniform_distance(u) < 1.95 / math.sqrt(
+        np.size(u)
+    )  # missed once in a thousand seeds; the seed is fixed
 
 
 def generator(seed=7):
@@ -75,7 +77,10 @@ def test_shape_is_only_shape():
     assert_same(fx.randn(6, 4, generator=generator()).view(-1), fx.randn(24, generator=generator()))
     column = fx.empty(4, 6).t()
     column.normal_(generator=generator())
-    assert_same(column, fx.randn(6, 4, generator=generator())), "logical order, whatever the strides"
+    (
+        assert_same(column, fx.randn(6, 4, generator=generator())),
+        "logical order, whatever the strides",
+    )
 
 
 def test_state():
@@ -114,7 +119,9 @@ def test_uniform(dtype):
         assert_uniform(values)
         assert len(np.unique(values)) > 190_000
     assert abs(values.mean() - 0.5) < 0.004
-    low, high = fx.empty(1000).uniform_(-3, 5).aminmax() if hasattr(fx.Tensor, "aminmax") else (-3, 5)
+    low, high = (
+        fx.empty(1000).uniform_(-3, 5).aminmax() if hasattr(fx.Tensor, "aminmax") else (-3, 5)
+    )
     assert -3 <= float(low) and float(high) <= 5
 
 
@@ -135,18 +142,27 @@ def test_integers():
     x = fx.randint(-3, 9, (120_000,))
     counts = np.bincount(x.numpy() + 3, minlength=12)
     assert x.dtype == fx.int64 and len(counts) == 12
-    assert ((counts - 10_000) ** 2 / 10_000).sum() < 31.3  # chi squared, 11 degrees of freedom, 0.1 %
+    assert (
+        (counts - 10_000) ** 2 / 10_000
+    ).sum() < 31.3  # chi squared, 11 degrees of freedom, 0.1 %
     assert fx.randint(5, (3,)).max().item() < 5
     wide = fx.randint(0, 2**62, (1000,))
     assert wide.max().item() > 2**61 and len(np.unique(wide.numpy())) == 1000
-    assert fx.randint_like(x[:4], 3).shape == (4,) and fx.randint(2, (3,), dtype=fx.int8).dtype == fx.int8
+    assert (
+        fx.randint_like(x[:4], 3).shape == (4,)
+        and fx.randint(2, (3,), dtype=fx.int8).dtype == fx.int8
+    )
     with pytest.raises(RuntimeError):
         fx.randint(3, 3, (1,))
 
 
 def test_permutations():
     p = fx.randperm(1000)
-    assert p.dtype == fx.int64 and sorted(p.tolist()) == list(range(1000)) and p.tolist() != list(range(1000))
+    assert (
+        p.dtype == fx.int64
+        and sorted(p.tolist()) == list(range(1000))
+        and p.tolist() != list(range(1000))
+    )
     assert fx.randperm(0).shape == (0,)
     first = np.array([fx.randperm(5)[0].item() for _ in range(2000)])
     assert (abs(np.bincount(first, minlength=5) - 400) < 80).all()

@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 import pytest
-from checks import DTYPES, FLOATS, assert_same, assert_ulps, bits, exact, tensor
 
 import fluxion as fx
+from checks import DTYPES, FLOATS, assert_same, assert_ulps, bits, exact, tensor
 
 SHAPE = (3, 4, 5)
 DIMS = [None, *(d for n in (1, 2, 3) for d in itertools.combinations(range(3), n))]
@@ -68,9 +68,16 @@ def test_correction():
     for correction in (0, 1, 2):
         want = exact(x).var(axis=1, ddof=correction)
         np.testing.assert_allclose(x.var(1, correction=correction).numpy(), want, rtol=1e-6)
-        np.testing.assert_allclose(x.std(dim=1, correction=correction).numpy(), want**0.5, rtol=1e-6)
+        np.testing.assert_allclose(
+            x.std(dim=1, correction=correction).numpy(), want**0.5, rtol=1e-6
+        )
     np.testing.assert_allclose(x.var(unbiased=False).item(), exact(x).var(), rtol=1e-6)
     assert x.var(1, keepdim=True).shape == (2, 1)
+    assert (
+        x[:, :1].var(1).isnan().all()
+        and x.var(1, correction=5).isinf().all()
+        and fx.empty(0).var().isnan()
+    )
     variance, mean = fx.var_mean(x, 1)
     deviation, same_mean = fx.std_mean(x, 1)
     assert bits(variance) == bits(x.var(1)) and bits(mean) == bits(x.mean(1)) == bits(same_mean)
@@ -139,12 +146,20 @@ def test_special_sums():
     tiny = fx.full((1000,), 1e-45)
     assert tiny.sum().item() == np.float32(1e-45).astype(float) * 1000
     assert fx.full((70000,), 1.0, dtype=fx.float16).sum().item() == inf, "one rounding, at the end"
-    assert fx.full((4096,), 0.1, dtype=fx.bfloat16).mean().item() == fx.tensor(0.1).bfloat16().item()
+    assert (
+        fx.full((4096,), 0.1, dtype=fx.bfloat16).mean().item() == fx.tensor(0.1).bfloat16().item()
+    )
     assert fx.full((300,), 255, dtype=fx.uint8).sum().item() == 300 * 255
     assert fx.full((3,), 2**62).sum().item() == (3 * 2**62 + 2**63) % 2**64 - 2**63
 
 
-EMPTY = [((0,), None, ()), ((0, 3), 0, (3,)), ((3, 0), 1, (3,)), ((0, 3), 1, (0,)), ((2, 0, 3), (0, 1), (3,))]
+EMPTY = [
+    ((0,), None, ()),
+    ((0, 3), 0, (3,)),
+    ((3, 0), 1, (3,)),
+    ((0, 3), 1, (0,)),
+    ((2, 0, 3), (0, 1), (3,)),
+]
 
 
 @pytest.mark.parametrize("shape, dim, result", EMPTY)
@@ -167,7 +182,11 @@ def test_empty(shape, dim, result):
 def test_zero_dim():
     x = fx.tensor(3.0)
     for name in ("sum", "prod", "mean", "amax", "amin"):
-        assert getattr(x, name)().item() == 3 and getattr(x, name)(0).shape == () and getattr(x, name)(-1).item() == 3
+        assert (
+            getattr(x, name)().item() == 3
+            and getattr(x, name)(0).shape == ()
+            and getattr(x, name)(-1).item() == 3
+        )
     assert x.argmax().item() == 0 and x.max(0).indices.item() == 0
     assert math.isnan(x.var().item()) and x.var(correction=0).item() == 0
     with pytest.raises(IndexError):
@@ -208,7 +227,9 @@ def test_order_is_logical(layout, dim, rng):
     assert y.stride() != x.stride()
     for name in ("sum", "mean", "var", "amax"):
         f = getattr(fx, name)
-        assert bits(f(x) if dim is None else f(x, dim)) == bits(f(y) if dim is None else f(y, dim)), name
+        assert bits(f(x) if dim is None else f(x, dim)) == bits(
+            f(y) if dim is None else f(y, dim)
+        ), name
     if dim is not None and len(dim) == 1:
         assert_same(x.argmin(dim[0]), y.argmin(dim[0]))
 
@@ -220,7 +241,9 @@ def test_expanded(rng):
     assert_same(x.sum(), x.contiguous().sum())
 
 
-@pytest.mark.parametrize("n", [1, 31, 32, 33, 127, 128, 129, 4095, 4096, 4097, 65535, 65536, 65537, 300001])
+@pytest.mark.parametrize(
+    "n", [1, 31, 32, 33, 127, 128, 129, 4095, 4096, 4097, 65535, 65536, 65537, 300001]
+)
 def test_lengths(n, rng, threads):
     """Lanes, chunks and threads leave no element out, and the sum is accurate."""
     x = rng.standard_normal(n).astype(np.float32)

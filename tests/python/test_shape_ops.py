@@ -5,7 +5,7 @@ import pytest
 from test_index_ops import DTYPES, check_gradient, same, sample
 
 import fluxion as fx
-F = fx._C._nn  # fluxion.nn.functional
+import fluxion.nn.functional as F
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checks import assert_same
 
 import fluxion as fx
+from checks import assert_same
 
 DATA = json.loads((Path(__file__).parent / "data/views.json").read_text())
 
@@ -43,13 +43,23 @@ def test_layouts_of_results(base):
 # --- what PyTorch does not have: negative steps
 
 
-@pytest.mark.parametrize("index", list(itertools.product([slice(None, None, -1), slice(4, 1, -2), slice(-2, None, -3), slice(0, 3)], repeat=2)))
+@pytest.mark.parametrize(
+    "index",
+    list(
+        itertools.product(
+            [slice(None, None, -1), slice(4, 1, -2), slice(-2, None, -3), slice(0, 3)], repeat=2
+        )
+    ),
+)
 def test_negative_steps(index):
     a = np.arange(42).reshape(6, 7)
     x = fx.from_numpy(a)
     y = x[index]
     assert y.tolist() == a[index].tolist()
-    assert y.stride() == tuple(s // 8 for s in a[index].strides) and y.data_ptr() == a[index].ctypes.data
+    assert (
+        y.stride() == tuple(s // 8 for s in a[index].strides)
+        and y.data_ptr() == a[index].ctypes.data
+    )
     assert_same(y + y, y.contiguous() * 2)
     assert y.sum(0).tolist() == a[index].sum(0).tolist()
     y += 100
@@ -80,7 +90,13 @@ def test_view_bookkeeping():
     assert y._is_view() and not x._is_view() and y._base is x and y.t()[0]._base is x
     assert x.contiguous() is x and x.reshape(6) is not x and x.to(fx.float32) is x
     assert y.is_contiguous() and not y.t().is_contiguous() and y.t().t().is_contiguous()
-    assert y.numel() == 6 and y.dim() == y.ndim == 2 and y.size() == y.shape == (2, 3) and y.size(-1) == 3 and y.stride(0) == 3
+    assert (
+        y.numel() == 6
+        and y.dim() == y.ndim == 2
+        and y.size() == y.shape == (2, 3)
+        and y.size(-1) == 3
+        and y.stride(0) == 3
+    )
     assert y[1].storage_offset() == 3 and y[1].data_ptr() == x.data_ptr() + 12
     before = x._version
     y[0, 0] = 7
@@ -89,7 +105,17 @@ def test_view_bookkeeping():
 
 def test_writes_reach_every_view():
     x = fx.zeros(2, 3, 4)
-    views = [x.view(-1), x.transpose(0, 2), x[1], x[..., 1:3], x.unsqueeze(0), x.flatten(1), x.T, x.detach(), x.data]
+    views = [
+        x.view(-1),
+        x.transpose(0, 2),
+        x[1],
+        x[..., 1:3],
+        x.unsqueeze(0),
+        x.flatten(1),
+        x.T,
+        x.detach(),
+        x.data,
+    ]
     x.add_(1)
     for v in views:
         assert v.min().item() == 1
@@ -110,7 +136,15 @@ def test_view_of_other_dtype():
         fx.zeros(3).view(fx.float64)
 
 
-@pytest.mark.parametrize("write", [lambda y: y.add_(1), lambda y: y.zero_(), lambda y: y.copy_(fx.ones(3, 3)), lambda y: fx.add(y, 1, out=y)])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda y: y.add_(1),
+        lambda y: y.zero_(),
+        lambda y: y.copy_(fx.ones(3, 3)),
+        lambda y: fx.add(y, 1, out=y),
+    ],
+)
 def test_overlapping_targets_are_refused(write):
     y = fx.ones(3, 1).expand(3, 3)
     with pytest.raises(RuntimeError, match="single memory location"):
@@ -153,6 +187,7 @@ def test_data_exchange_with_numpy_is_zero_copy():
     assert x.numpy().ctypes.data == a.ctypes.data == x.t().numpy().ctypes.data
     assert np.asarray(x).dtype == np.int16 and fx.as_tensor(a).data_ptr() == x.data_ptr()
     assert fx.tensor(a).data_ptr() != x.data_ptr()
+    assert fx.zeros(2, 0, 3).unbind(-1)[2].numpy().shape == (2, 0)
     b = np.from_dlpack(x)
     b[0, 0] = 1
     assert x[0, 0].item() == 1 and fx.from_dlpack(b).data_ptr() == x.data_ptr()

@@ -58,6 +58,11 @@ def inplace(name):
     return table(lambda a, b: getattr(a, name)(b), lefts=list(DTYPES))
 
 
+def reduction(name):
+    f = getattr(torch.Tensor, name)
+    return (lambda x: f(x, 0)) if name == "cumsum" else f
+
+
 def tables():
     return {
         "result_type": table(torch.result_type),
@@ -65,16 +70,23 @@ def tables():
         **{name: table(getattr(torch, name)) for name in BINARY},
         **{name: inplace(name) for name in INPLACE},
         **{name: {d: result(getattr(torch, name), operand(d)) for d in DTYPES} for name in UNARY},
-        **{name: {d: result(lambda x, f=getattr(torch.Tensor, name): f(x, 0) if name == "cumsum" else f(x), operand(d))
-                  for d in DTYPES} for name in REDUCE},
-        "promote_types": {a: " ".join(SHORT[torch.promote_types(x, y)] for y in DTYPES.values()) for a, x in DTYPES.items()},
-        "can_cast": {a: " ".join(str(torch.can_cast(x, y)) for y in DTYPES.values()) for a, x in DTYPES.items()},
+        **{name: {d: result(reduction(name), operand(d)) for d in DTYPES} for name in REDUCE},
+        "promote_types": {
+            a: " ".join(SHORT[torch.promote_types(x, y)] for y in DTYPES.values())
+            for a, x in DTYPES.items()
+        },
+        "can_cast": {
+            a: " ".join(str(torch.can_cast(x, y)) for y in DTYPES.values())
+            for a, x in DTYPES.items()
+        },
     }
 
 
 data = {"torch": torch.__version__.split("+")[0], "operands": OPERANDS, "float32": tables()}
 torch.set_default_dtype(torch.float64)
-data["float64"] = {k: v for k, v in tables().items() if k in ("result_type", "add", "div", "exp", "sum", "where")}
+data["float64"] = {
+    k: v for k, v in tables().items() if k in ("result_type", "add", "div", "exp", "sum", "where")
+}
 
 path = pathlib.Path(__file__).resolve().parent.parent / "python/data/promotion.json"
 path.write_text(json.dumps(data, indent=1) + "\n")

@@ -81,7 +81,9 @@ def cases(expressions):
 def dump(table):
     """One line per case."""
     rows = ",\n".join(
-        f"  {json.dumps(base)}: {{\n" + ",\n".join(f"   {json.dumps(e)}: {json.dumps(r)}" for e, r in row.items()) + "\n  }"
+        f"  {json.dumps(base)}: {{\n"
+        + ",\n".join(f"   {json.dumps(e)}: {json.dumps(r)}" for e, r in row.items())
+        + "\n  }"
         for base, row in table.items()
     )
     return "{\n" + rows + "\n }"

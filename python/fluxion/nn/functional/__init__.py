@@ -75,12 +75,14 @@ from ._pooling import (
 from ._shape import (
     cosine_similarity,
     embedding,
+    fold,
     interpolate,
     one_hot,
     pad,
     pairwise_distance,
     pixel_shuffle,
     pixel_unshuffle,
+    unfold,
 )
 
 __all__ = [

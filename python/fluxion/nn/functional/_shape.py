@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 embedding = _C.embedding
+fold = _C.fold
 one_hot = _C.one_hot
 pad = _C.pad
+unfold = _C.unfold
 
 
 def interpolate(

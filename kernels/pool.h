@@ -1,0 +1,23 @@
+// Pooling windows over planes [planes, h, w].
+#pragma once
+
+#include "kernels/kernel.h"
+
+namespace fluxion::kernels {
+
+struct PoolShape {
+  int64_t planes, h, w, oh, ow;
+  int64_t kh, kw, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+  bool count_include_pad;
+  int64_t divisor;  // 0: the number of elements
+  Elem elem;        // f32 or f64
+};
+
+/// The largest element of each window (NaN wins) and its flat place in the plane; padding never wins.
+void max_pool(const Ctx&, const PoolShape&, const void* x, void* y, int64_t* place);
+/// The mean of each window.
+void avg_pool(const Ctx&, const PoolShape&, const void* x, void* y);
+/// Spreads g evenly over the windows; gx starts as zeros.
+void avg_pool_gradient(const Ctx&, const PoolShape&, const void* g, void* gx);
+
+}  // namespace fluxion::kernels
