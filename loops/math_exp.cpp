@@ -58,6 +58,11 @@ constexpr double kTanh64[] = {
     -0x1.5555555555552p-2,  0x1.1111111110c52p-3, -0x1.ba1ba1b9d196p-5,   0x1.664f4870c3099p-6,
     -0x1.226e32cf9602ep-7,  0x1.d6d35a37e6593p-9, -0x1.7d9c330a5c3abp-10, 0x1.350b87486a312p-11,
     -0x1.f1134a103190fp-13, 0x1.801b7b62ea1cp-14, -0x1.fac557b4bf5a8p-16, 0x1.96050ae2ccb53p-18};
+// (sinh(x) / x - 1) / x^2 in x^2, for x <= 1
+constexpr double kSinh32[] = {0x1.555556p-3, 0x1.1110ep-7, 0x1.a022bcp-13, 0x1.756c1ep-19};
+constexpr double kSinh64[] = {0x1.5555555555555p-3,  0x1.111111111119bp-7,  0x1.a01a01a00735bp-13,
+                              0x1.71de3a68d038ep-19, 0x1.ae6441227f727p-26, 0x1.61314d7027c5ep-33,
+                              0x1.a66536988992fp-41, 0x1.d2a20e5f3a8a8p-48};
 // erf(x) / x - 1 in x^2, for x <= kErfSplit
 constexpr double kErfSplit = 0.8135;
 constexpr double kErf32[] = {0x1.06eba8p-3,  -0x1.81273p-2, 0x1.ce27fap-4,
@@ -97,12 +102,12 @@ Value scale(Value p, Value shifted, const Format& f) {
   return p * first * second;
 }
 
-/// 2^power e^x where x is at most the overflow bound.
-Value exp_bounded(Value x, int power = 0) {
+/// 2^power e^(x + low) where x is at most the overflow bound and low, if there, tiny against it.
+Value exp_bounded(Value x, int power = 0, Value low = {}) {
   const Format f(x);
   x = maximum(f.pick(-104, -746), x);
   const auto [r, shifted] = reduce_exp(x, 2 * f.bias + power);
-  return scale(polynomial(r, f.pick(kExp32, kExp64)), shifted, f);
+  return scale(polynomial(low.exists() ? r + low : r, f.pick(kExp32, kExp64)), shifted, f);
 }
 
 /// erf of |x| <= kErfSplit.
@@ -146,11 +151,7 @@ Value expm1_reduced(Value r) {
   return fma(r * r, polynomial(r, f.pick(kExp32, kExp64).subspan(2)), r);
 }
 
-Value exp_sum(Value x, Value low) {
-  const Format f(x);
-  const auto [r, shifted] = reduce_exp(minimum(710, maximum(-746, x)), 2 * f.bias);
-  return scale(polynomial(r + low, kExp64), shifted, f);
-}
+Value exp_sum(Value x, Value low) { return exp_bounded(minimum(710, x), 0, low); }
 
 Value exp(Value x) { return exp_bounded(minimum(Format(x).pick(89, 710), x)); }
 
@@ -223,8 +224,7 @@ Value erfc(Value x) {
   const double k = f.pick(2, 4);
   const Value square = a * a, square_low = fma(a, a, -square);
   const Value p = polynomial((a - k) / (a + k), f.pick(kErfc32, kErfc64)) / fma(a, 2, 1);
-  const Value e = exp_nonpositive(-square);
-  const Value y = e * fma(p, -square_low, p);
+  const Value y = p * exp_bounded(-square, 0, -square_low);
   return select(a < kErfSplit, 1 - erf_near_zero(x, square), select(x < 0, 2 - y, y));
 }
 
@@ -237,10 +237,11 @@ Value half_exp(Value magnitude) {
 
 }  // namespace
 
-/// Up to 1 from expm1, which cancels nothing.
+/// Up to 1 a polynomial, because the exponentials cancel.
 Value sinh(Value x) {
-  const Value a = abs(x), h = half_exp(a), t = expm1(minimum(1, a));
-  const Value small = 0.5 * (t + t / (t + 1));
+  const Format f(x);
+  const Value a = abs(x), h = half_exp(a), z = a * a;
+  const Value small = fma(a * z, polynomial(z, f.pick(kSinh32, kSinh64)), a);
   return with_sign(select(a < 1, small, h - 0.25 / h), sign_bit(x));
 }
 

@@ -98,7 +98,6 @@ constinit OpDef kRowMajor{.name = "contiguous", .doc = "A row-major copy of x.",
     .vjp = [](const Vjp& v) { v.result[0] = v.grad[0]; }, .cost = cheap_cost, .samples = clone_samples};
 
 void add_into(const Tensor& dst, const Tensor& src) {
-  FloatEnvironment environment;
   const Tensor in[] = {dst, src};
   run_elementwise(*find_op("add"), nullptr, dst.dtype(), in, {&dst, 1}, Shape(dst.sizes()));
 }

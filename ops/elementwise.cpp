@@ -133,6 +133,7 @@ void infer_elementwise(const TypeRule& t) {
 
 void run_elementwise(const OpDef& op, const void* params, DType common, std::span<const Tensor> in,
                      std::span<const Tensor> out, Ints shape) {
+  FloatEnvironment environment;  // also reached without apply()
   DType compute = find_kernel(op.id, common, 0) ? common : compute_dtype(common);
   if (compute == DType::bool_) compute = DType::i32;
   kernels::TileCall call{};

@@ -101,6 +101,7 @@ void compose_step(const Eval& e, std::span<const StepBody> bodies) {
 
 void sweep(const OpDef& op, std::span<const Tensors> lists, FunctionRef<StepAttrs(size_t)> attrs) {
   NoGrad plain;
+  FloatEnvironment environment;
   Small<Task, 8> tasks;
   size_t count = lists.size();
   for (size_t i = 0; i < lists[0].size(); ++i) {

@@ -138,7 +138,9 @@ def annotation(kind: str) -> str:
 def default_text(kind: str, value: str) -> str:
     if kind.startswith("dtype") and value != "None":
         return "..."
-    return '_float("%s")' % value if value.endswith("inf") else value.replace("[]", "()").replace("[", "(").replace("]", ",)")
+    if value.endswith("inf"):
+        return f'_float("{value}")'
+    return value.replace("[]", "()").replace("[", "(").replace("]", ",)")
 
 
 def results(s: Schema, classes: dict[str, str]) -> str:
@@ -149,7 +151,11 @@ def results(s: Schema, classes: dict[str, str]) -> str:
         fields = [p.split() for p in s.returns[1:-1].split(",")]
         if any(len(f) == 1 for f in fields):
             return f"tuple[{', '.join(f[0] for f in fields)}]"
-        lines = [f"class _{s.name}(NamedTuple):", *(f"    {name}: {kind}" for kind, name in fields), ""]
+        lines = [
+            f"class _{s.name}(NamedTuple):",
+            *(f"    {name}: {kind}" for kind, name in fields),
+            "",
+        ]
         classes[s.name] = "\n".join(lines)
         return f"_{s.name}"
     if s.returns in WORDS:
@@ -200,7 +206,11 @@ class Stub:
                     out.append(f"{indent}@overload")
                 out.append(f"{indent}{line}")
                 text = doc.replace("\\", "\\\\").replace('"""', "'''")
-                out.append(f'{indent}    """{text}"""' if not text.endswith('"') else f'{indent}    """{text} """')
+                out.append(
+                    f'{indent}    """{text}"""'
+                    if not text.endswith('"')
+                    else f'{indent}    """{text} """'
+                )
         return out
 
 
@@ -210,9 +220,17 @@ def tensor_properties() -> list[str]:
         doc = type(attribute).__name__ == "getset_descriptor" and attribute.__doc__
         if not doc:
             continue
-        kind = {"Size": "Size", "dtype": "_dtype", "device": "_device", "object": "Node | None"}.get(doc.partition(":")[0])
+        kind = {
+            "Size": "Size",
+            "dtype": "_dtype",
+            "device": "_device",
+            "object": "Node | None",
+        }.get(doc.partition(":")[0])
         kind = kind or re.sub(r"\b(int|bool)\b", r"_\1", doc.partition(":")[0])
-        lines += ["    @property", f"    def {name}(self) -> {kind}: ...  # {doc.partition(': ')[2]}"]
+        lines += [
+            "    @property",
+            f"    def {name}(self) -> {kind}: ...  # {doc.partition(': ')[2]}",
+        ]
         if name in ("grad", "data", "requires_grad"):
             lines += [f"    @{name}.setter", f"    def {name}(self, value: {kind}) -> None: ..."]
     return lines
@@ -221,8 +239,10 @@ def tensor_properties() -> list[str]:
 def tensor_operators() -> list[str]:
     lines = ["    def __init__(self, *data: Any) -> None: ..."]
     for operand, names in OPERATORS["Tensor"].items():
-        lines += [f"    def __{n}__(self, other: {operand}, /) -> Tensor: ..." for n in names.split()]
-    lines += [f"    def __{n}__(self, other: Any, /) -> Tensor: ...  # type: ignore[override]" for n in ("eq", "ne")]
+        lines += [
+            f"    def __{n}__(self, other: {operand}, /) -> Tensor: ..." for n in names.split()
+        ]
+    lines += [f"    def __{n}__(self, other: Any, /) -> Tensor: ..." for n in ("eq", "ne")]
     lines += [f"    def __{n}__(self) -> Tensor: ..." for n in ("neg", "pos", "abs", "invert")]
     lines += [f"    def __{n}__(self) -> _{n}: ..." for n in ("bool", "int", "float")]
     return [
@@ -243,13 +263,19 @@ def stubs(table: list[tuple[str, str, int]]) -> str:
     for schema, doc, flags in table:
         s = parse(schema)
         returns = results(s, classes)
-        out = (returns if returns.startswith("Tensor") else "tuple[Tensor, ...]") if flags & OUT else None
+        out = (
+            (returns if returns.startswith("Tensor") else "tuple[Tensor, ...]")
+            if flags & OUT
+            else None
+        )
         if flags & (FUNCTION | NN | PRIVATE):
             functions.add(s.name, parameters(s, method=False, out=out), returns, doc)
         if flags & METHOD:
             methods.add(s.name, parameters(s, method=True, out=out), returns, doc)
         if flags & INPLACE:
-            methods.add(s.name + "_", parameters(s, method=True, out=None), "Tensor", f"{s.name}, in place.")
+            methods.add(
+                s.name + "_", parameters(s, method=True, out=None), "Tensor", f"{s.name}, in place."
+            )
     constants = [f"{n}: {type(v).__name__}" for n, v in sorted(vars(_C).items())
                  if isinstance(v, (_C.dtype, _C.layout, _C.memory_format))]  # fmt: skip
     tensor = ["class Tensor:", '    """A handle to an n-dimensional array of one dtype."""', "",
@@ -265,7 +291,9 @@ def call_text(s: Schema, name: str) -> str:
         if p.keyword_only and not starred:
             starred = True
             parts.append("*")
-        parts.append(("*" if p.variadic else "") + p.name + ("" if p.default is None else f"={p.default}"))
+        parts.append(
+            ("*" if p.variadic else "") + p.name + ("" if p.default is None else f"={p.default}")
+        )
     return f"{name}({', '.join(parts)}) -> {s.returns}"
 
 
@@ -276,7 +304,12 @@ def forms(name: str, flags: int) -> str:
 
 
 def docs(table: list[tuple[str, str, int]]) -> str:
-    lines = ["# Functions", "", "Generated by `tools/generate_stubs.py` from the function table. Do not edit.", ""]
+    lines = [
+        "# Functions",
+        "",
+        "Generated by `tools/generate_stubs.py` from the function table. Do not edit.",
+        "",
+    ]
     by_name: dict[str, list[tuple[Schema, str, int]]] = {}
     for schema, doc, flags in table:
         s = parse(schema)
@@ -287,15 +320,30 @@ def docs(table: list[tuple[str, str, int]]) -> str:
         all_flags = 0
         for _, _, flags in entries:
             all_flags |= flags
-        lines += [f"## {name}", "", "```text", *(call_text(s, name) for s, _, _ in entries), "```", ""]
-        lines += [*dict.fromkeys(doc for _, doc, _ in entries), "", f"As {forms(name, all_flags)}.", ""]
+        lines += [
+            f"## {name}",
+            "",
+            "```text",
+            *(call_text(s, name) for s, _, _ in entries),
+            "```",
+            "",
+        ]
+        lines += [
+            *dict.fromkeys(doc for _, doc, _ in entries),
+            "",
+            f"As {forms(name, all_flags)}.",
+            "",
+        ]
     return "\n".join(lines)
 
 
 def main() -> None:
     table = _C._schemas()
     stale = []
-    for path, text in ((ROOT / "python/fluxion/_C.pyi", stubs(table)), (ROOT / "docs/functions.md", docs(table))):
+    for path, text in (
+        (ROOT / "python/fluxion/_C.pyi", stubs(table)),
+        (ROOT / "docs/functions.md", docs(table)),
+    ):
         if path.exists() and path.read_text() == text:
             continue
         stale.append(str(path.relative_to(ROOT)))

@@ -6,7 +6,24 @@ one to the format, lowest power first, the rest refitted each time.
 
 import sys
 
-from mpmath import asin, atan, atanh, cos, erf, erfc, exp, expm1, log, log1p, mp, mpf, sin, sqrt, tanh
+from mpmath import (
+    asin,
+    atan,
+    atanh,
+    cos,
+    erf,
+    erfc,
+    exp,
+    expm1,
+    log,
+    log1p,
+    mp,
+    mpf,
+    sin,
+    sinh,
+    sqrt,
+    tanh,
+)
 
 mp.prec = 240
 F32, F64 = 24, 53
@@ -147,6 +164,8 @@ def main():
 
     odd("kTanh 24", tanh, "0.625", 5, F32)
     odd("kTanh 53", tanh, "0.625", 12, F64)
+    odd("kSinh 24", sinh, 1, 4, F32)
+    odd("kSinh 53", sinh, 1, 8, F64)
     for bits, terms in ((F32, 6), (F64, 12)):
         domain, weight = (2**-30, SPLIT**2), lambda z: sqrt(z) / erf(sqrt(z))
         show(f"kErf {bits}", lambda z: erf(sqrt(z)) / sqrt(z) - 1, terms, domain, weight, bits)
@@ -173,7 +192,9 @@ def main():
     for bits, terms in ((F32, 3), (F64, 6)):
         odd(f"kSin {bits}", sin, "0.8", terms, bits)
         domain, weight = (2**-10, mpf("0.64")), lambda z: z * z / cos(sqrt(z))
-        show(f"kCos {bits}", lambda z: (cos(sqrt(z)) - 1 + z / 2) / z**2, terms, domain, weight, bits)
+        show(
+            f"kCos {bits}", lambda z: (cos(sqrt(z)) - 1 + z / 2) / z**2, terms, domain, weight, bits
+        )
     odd("kAtan 24", atan, 1, 9, F32)
     odd("kAtan 53", atan, 1, 21, F64)
     odd("kAsin 24", asin, "0.50005", 6, F32)

@@ -54,7 +54,11 @@ def signature(text: str):
             keyword_only = True
             continue
         parameter, equals, default = part.partition("=")
-        kind = inspect.Parameter.KEYWORD_ONLY if keyword_only else inspect.Parameter.POSITIONAL_OR_KEYWORD
+        kind = (
+            inspect.Parameter.KEYWORD_ONLY
+            if keyword_only
+            else inspect.Parameter.POSITIONAL_OR_KEYWORD
+        )
         if parameter.startswith("*"):
             kind, keyword_only = inspect.Parameter.VAR_POSITIONAL, True
         value = inspect.Parameter.empty

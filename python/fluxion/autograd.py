@@ -42,7 +42,9 @@ def _gradients(given: OptTensors, outputs: tuple) -> tuple:
         return (None,) * len(outputs)
     gradients = _sequence(given)
     if len(gradients) != len(outputs):
-        raise RuntimeError(f"got {len(outputs)} tensors and {len(gradients)} gradients; give one for each, or None")
+        raise RuntimeError(
+            f"got {len(outputs)} tensors and {len(gradients)} gradients; give one for each, or None"
+        )
     return gradients
 
 
@@ -138,7 +140,9 @@ class FunctionContext:
     def _freeze(self, tracked: tuple) -> None:
         """Saves; outputs by their number, so that the node does not own itself."""
         slots = {id(t): i for i, t in enumerate(tracked)}
-        self._saved = tuple(None if t is None else _C._save(t, slots.get(id(t), -1)) for t in self._to_save)
+        self._saved = tuple(
+            None if t is None else _C._save(t, slots.get(id(t), -1)) for t in self._to_save
+        )
         self._to_save = ()
 
     def _release(self) -> None:
@@ -266,10 +270,14 @@ def _check_gradients(name: str, found: Any, in_types: list) -> list:
     for i, (g, kind) in enumerate(zip(gradients, in_types, strict=True)):
         if kind is None:
             if g is not None:
-                raise RuntimeError(f"{name}.backward returned a gradient for argument {i}, which is not a Tensor")
+                raise RuntimeError(
+                    f"{name}.backward returned a gradient for argument {i}, which is not a Tensor"
+                )
             continue
         if g is not None and not isinstance(g, Tensor):
-            raise TypeError(f"{name}.backward must return Tensors or None, argument {i} got {type(g).__name__}")
+            raise TypeError(
+                f"{name}.backward must return Tensors or None, argument {i} got {type(g).__name__}"
+            )
         if g is not None and g.shape != kind[0]:
             try:
                 g = g.sum_to_size(kind[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluxion import Tensor, _C
+from fluxion import _C, Tensor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,13 @@ _FLOATS = {
     _C.float32: (24, -126, 127, 6),
     _C.float64: (53, -1022, 1023, 15),
 }
-_INTEGERS = {_C.uint8: (0, 8), _C.int8: (1, 8), _C.int16: (1, 16), _C.int32: (1, 32), _C.int64: (1, 64)}
+_INTEGERS = {
+    _C.uint8: (0, 8),
+    _C.int8: (1, 8),
+    _C.int16: (1, 16),
+    _C.int32: (1, 32),
+    _C.int64: (1, 64),
+}
 
 
 class finfo:
@@ -22,7 +28,9 @@ class finfo:
     def __init__(self, dtype: _C.dtype | None = None) -> None:
         dtype = _C.get_default_dtype() if dtype is None else dtype
         if dtype not in _FLOATS:
-            raise TypeError(f"finfo() needs a floating dtype, got {dtype}; use iinfo() for integers")
+            raise TypeError(
+                f"finfo() needs a floating dtype, got {dtype}; use iinfo() for integers"
+            )
         significant, least, greatest, digits = _FLOATS[dtype]
         self.dtype = str(dtype).removeprefix("fluxion.")
         self.bits = dtype.itemsize * 8

@@ -11,8 +11,7 @@ namespace {
 // --- nodes of the tape
 
 struct PyNode {
-  PyObject_HEAD
-  Ref<Node> node;
+  PyObject_HEAD Ref<Node> node;
 };
 PyTypeObject* node_type;
 
@@ -40,7 +39,10 @@ std::string node_name(const Node& n) {
 }
 
 PyObject* node_repr(PyObject* self) {
-  return guarded([&] { return PyUnicode_FromFormat("<%s object at %p>", node_name(node_of(self)).c_str(), &node_of(self)); });
+  return guarded([&] {
+    return PyUnicode_FromFormat("<%s object at %p>", node_name(node_of(self)).c_str(),
+                                &node_of(self));
+  });
 }
 PyObject* get_name(PyObject* self, PyObject*) {
   return guarded([&] { return text(node_name(node_of(self))); });
@@ -51,8 +53,10 @@ PyObject* next_functions(PyObject* self, void*) {
     Object tuple = Object::own(PyTuple_New(n.inputs));
     for (size_t i = 0; i < n.inputs; ++i) {
       Object next = Object::own(wrap_node(n.edges[i].node));
-      PyTuple_SET_ITEM(tuple.get(), static_cast<Py_ssize_t>(i),
-                       Object::own(Py_BuildValue("Oi", next.get(), static_cast<int>(n.edges[i].slot))).release());
+      PyTuple_SET_ITEM(
+          tuple.get(), static_cast<Py_ssize_t>(i),
+          Object::own(Py_BuildValue("Oi", next.get(), static_cast<int>(n.edges[i].slot)))
+              .release());
     }
     return tuple.release();
   });
@@ -64,9 +68,12 @@ PyObject* same_node(PyObject* a, PyObject* b, int op) {
   if (Py_TYPE(b) != node_type || (op != Py_EQ && op != Py_NE)) Py_RETURN_NOTIMPLEMENTED;
   return boolean((&node_of(a) == &node_of(b)) == (op == Py_EQ));
 }
-Py_hash_t hash_node(PyObject* self) { return static_cast<Py_hash_t>(reinterpret_cast<uintptr_t>(&node_of(self)) >> 4); }
+Py_hash_t hash_node(PyObject* self) {
+  return static_cast<Py_hash_t>(reinterpret_cast<uintptr_t>(&node_of(self)) >> 4);
+}
 
-PyMethodDef node_methods[] = {{"name", get_name, METH_NOARGS, "name() -> str\n\nWhat kind of node it is."}, {}};
+PyMethodDef node_methods[] = {
+    {"name", get_name, METH_NOARGS, "name() -> str\n\nWhat kind of node it is."}, {}};
 PyGetSetDef node_properties[] = {
     {"next_functions", next_functions, nullptr, "tuple: (node, slot) for every input.", nullptr},
     {"variable", variable, nullptr, "Tensor | None: the leaf of an AccumulateGrad node.", nullptr},
@@ -79,8 +86,8 @@ PyType_Slot node_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(destroy_node
                             {Py_tp_getset, node_properties},
                             {Py_tp_doc, const_cast<char*>("An executed op on the tape.")},
                             {}};
-PyType_Spec node_spec{"fluxion._C.Node", sizeof(PyNode), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-                      node_slots};
+PyType_Spec node_spec{"fluxion._C.Node", sizeof(PyNode), 0,
+                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, node_slots};
 
 // --- hooks
 
@@ -92,14 +99,14 @@ GradHook python_hook(PyObject* callable) {
     Object r = Object::own(PyObject_CallOneArg(f.get(), g.get()));
     if (r.get() == Py_None) return {};
     if (!is_tensor(r.get()))
-      fail(ErrorKind::type, "a gradient hook must return a Tensor or None, not {}", type_name(r.get()));
+      fail(ErrorKind::type, "a gradient hook must return a Tensor or None, not {}",
+           type_name(r.get()));
     return tensor_of(r.get());
   };
 }
 
 struct HookHandle {
-  PyObject_HEAD
-  Tensor tensor;
+  PyObject_HEAD Tensor tensor;
   uint64_t id;
 };
 PyTypeObject* handle_type;
@@ -120,20 +127,24 @@ PyObject* remove_handle(PyObject* self, PyObject*) {
 }
 PyObject* enter_handle(PyObject* self, PyObject*) { return Py_NewRef(self); }
 
-PyMethodDef handle_methods[] = {{"remove", remove_handle, METH_NOARGS, "remove() -> None\n\nTakes the hook away."},
-                                {"__enter__", enter_handle, METH_NOARGS, nullptr},
-                                {"__exit__", remove_handle, METH_VARARGS, nullptr},
-                                {}};
-PyType_Slot handle_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(destroy_handle)},
-                              {Py_tp_methods, handle_methods},
-                              {Py_tp_doc, const_cast<char*>("A registered gradient hook; `with handle:` removes it at the end.")},
-                              {}};
+PyMethodDef handle_methods[] = {
+    {"remove", remove_handle, METH_NOARGS, "remove() -> None\n\nTakes the hook away."},
+    {"__enter__", enter_handle, METH_NOARGS, nullptr},
+    {"__exit__", remove_handle, METH_VARARGS, nullptr},
+    {}};
+PyType_Slot handle_slots[] = {
+    {Py_tp_dealloc, reinterpret_cast<void*>(destroy_handle)},
+    {Py_tp_methods, handle_methods},
+    {Py_tp_doc,
+     const_cast<char*>("A registered gradient hook; `with handle:` removes it at the end.")},
+    {}};
 PyType_Spec handle_spec{"fluxion._C.HookHandle", sizeof(HookHandle), 0,
                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, handle_slots};
 
 PyObject* register_hook(Frame& f) {
   if (!PyCallable_Check(f.object(1)))
-    fail(ErrorKind::type, "register_hook(): argument 'hook' must be callable, not {}", type_name(f.object(1)));
+    fail(ErrorKind::type, "register_hook(): argument 'hook' must be callable, not {}",
+         type_name(f.object(1)));
   uint64_t id = add_hook(f.arg(0).tensor, python_hook(f.object(1)));
   Object h = Object::own(handle_type->tp_alloc(handle_type, 0));
   new (&handle(h.get()).tensor) Tensor(f.arg(0).tensor);
@@ -145,8 +156,7 @@ PyObject* register_hook(Frame& f) {
 
 /// A value saved by a Python function; unpacked through its node, which it must not own.
 struct PySaved {
-  PyObject_HEAD
-  SavedTensor saved;
+  PyObject_HEAD SavedTensor saved;
   bool is_output;
   uint32_t slot;
 };
@@ -158,11 +168,12 @@ void destroy_saved(PyObject* self) {
   type->tp_free(self);
   Py_DECREF(type);
 }
-PyType_Slot saved_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(destroy_saved)},
-                             {Py_tp_doc, const_cast<char*>("A saved tensor: its bytes as they were.")},
-                             {}};
-PyType_Spec saved_spec{"fluxion._C._Saved", sizeof(PySaved), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-                       saved_slots};
+PyType_Slot saved_slots[] = {
+    {Py_tp_dealloc, reinterpret_cast<void*>(destroy_saved)},
+    {Py_tp_doc, const_cast<char*>("A saved tensor: its bytes as they were.")},
+    {}};
+PyType_Spec saved_spec{"fluxion._C._Saved", sizeof(PySaved), 0,
+                       Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, saved_slots};
 
 PyObject* save(Frame& f) {
   Object o = Object::own(saved_type->tp_alloc(saved_type, 0));
@@ -196,10 +207,12 @@ class PythonFunction final : public CustomBackward {
     std::vector<Tensor> copies(grad.begin(), grad.end());
     Object grads = Object::own(wrap_tuple(copies));
     Object self = Object::own(wrap_node(node ? Ref<Node>::share(node) : Ref<Node>{}));
-    Object out = Object::own(PyObject_CallFunctionObjArgs(run_.get(), self.get(), grads.get(), nullptr));
+    Object out =
+        Object::own(PyObject_CallFunctionObjArgs(run_.get(), self.get(), grads.get(), nullptr));
     std::vector<Tensor> given = optional_tensors(out.get(), name_.c_str());
     if (given.size() != result.size())
-      fail(ErrorKind::runtime, "{}: backward returned {} gradients for {} tensor inputs", name_, given.size(), result.size());
+      fail(ErrorKind::runtime, "{}: backward returned {} gradients for {} tensor inputs", name_,
+           given.size(), result.size());
     std::ranges::move(given, result.begin());
   }
 
@@ -215,7 +228,8 @@ class PythonFunction final : public CustomBackward {
 
 /// Puts a Python function on the tape: run(node, grads) -> one gradient or None per input.
 PyObject* record_function(Frame& f) {
-  auto custom = std::make_unique<PythonFunction>(std::string(f.arg(0).text), f.object(1), f.object(2));
+  auto custom =
+      std::make_unique<PythonFunction>(std::string(f.arg(0).text), f.object(1), f.object(2));
   PythonFunction* function = custom.get();
   std::vector<Tensor> out(f.arg(4).tensors.begin(), f.arg(4).tensors.end());
   record_custom(std::move(custom), f.arg(3).tensors, out);
@@ -231,7 +245,8 @@ PyObject* tensor_backward(Frame& f) {
   bool create = f.arg(3).scalar.i;
   std::vector<Tensor> inputs;
   if (PyObject* given = f.object(4); given && given != Py_None)
-    inputs = is_tensor(given) ? std::vector{tensor_of(given)} : optional_tensors(given, "backward(): argument 'inputs'");
+    inputs = is_tensor(given) ? std::vector{tensor_of(given)}
+                              : optional_tensors(given, "backward(): argument 'inputs'");
   Tensor output = f.arg(0).tensor;
   bool keep = retain.none ? create : retain.scalar.i;
   fluxion::backward({&output, 1}, {&f.arg(1).tensor, 1}, keep, create, inputs);
@@ -239,15 +254,17 @@ PyObject* tensor_backward(Frame& f) {
 }
 
 PyObject* backward_many(Frame& f) {
-  std::vector<Tensor> gradients = optional_tensors(f.object(1), "backward(): argument 'grad_tensors'");
-  fluxion::backward(f.arg(0).tensors, gradients, f.arg(2).scalar.i, f.arg(3).scalar.i, f.arg(4).tensors);
+  std::vector<Tensor> gradients =
+      optional_tensors(f.object(1), "backward(): argument 'grad_tensors'");
+  fluxion::backward(f.arg(0).tensors, gradients, f.arg(2).scalar.i, f.arg(3).scalar.i,
+                    f.arg(4).tensors);
   return none();
 }
 
 PyObject* grad_many(Frame& f) {
   std::vector<Tensor> gradients = optional_tensors(f.object(2), "grad(): argument 'grad_outputs'");
-  std::vector<Tensor> found =
-      grad(f.arg(0).tensors, f.arg(1).tensors, gradients, f.arg(3).scalar.i, f.arg(4).scalar.i, f.arg(5).scalar.i);
+  std::vector<Tensor> found = grad(f.arg(0).tensors, f.arg(1).tensors, gradients, f.arg(3).scalar.i,
+                                   f.arg(4).scalar.i, f.arg(5).scalar.i);
   return wrap_tuple(found);
 }
 
@@ -261,27 +278,33 @@ PyObject* detach_inplace(Frame& f) {
 }
 
 const NativeFunction kFunctions[] = {
-    {"requires_grad_(Tensor input, bool requires_grad=True) -> Tensor", "Asks for gradients of this leaf (or no longer).", kMethod,
+    {"requires_grad_(Tensor input, bool requires_grad=True) -> Tensor",
+     "Asks for gradients of this leaf (or no longer).", kMethod,
      [](Frame& f) {
        f.arg(0).tensor.set_requires_grad(f.arg(1).scalar.i);
        return Py_NewRef(f.self());
      }},
     {"backward(Tensor input, Tensor? gradient=None, bool? retain_graph=None, bool create_graph=False, object inputs=None) -> None",
-     "Accumulates the gradient of this tensor into .grad of every leaf (or of `inputs`).", kMethod, tensor_backward},
+     "Accumulates the gradient of this tensor into .grad of every leaf (or of `inputs`).", kMethod,
+     tensor_backward},
     {"register_hook(Tensor input, object hook) -> HookHandle",
-     "Calls hook(grad) whenever the gradient of this tensor is computed; a returned Tensor replaces it.", kMethod, register_hook},
+     "Calls hook(grad) whenever the gradient of this tensor is computed; a returned Tensor replaces it.",
+     kMethod, register_hook},
     {"retain_grad(Tensor input) -> None", "Keeps the gradient of this non-leaf in .grad.", kMethod,
      [](Frame& f) {
        retain_grad(f.arg(0).tensor);
        return none();
      }},
-    {"detach_(Tensor input) -> Tensor", "Forgets the history of this tensor.", kMethod, detach_inplace},
+    {"detach_(Tensor input) -> Tensor", "Forgets the history of this tensor.", kMethod,
+     detach_inplace},
     {"_backward(Tensor[] tensors, object gradients, bool retain_graph, bool create_graph, Tensor[] inputs) -> None",
      "See autograd.backward.", kPrivate, backward_many},
     {"_grad(Tensor[] outputs, Tensor[] inputs, object grad_outputs, bool retain_graph, bool create_graph, bool allow_unused) -> tuple",
      "See autograd.grad.", kPrivate, grad_many},
-    {"_save(Tensor tensor, int slot) -> object", "Saves a tensor for backward; slot: which output it is, or -1.", kPrivate, save},
-    {"_unpack(object saved, object node) -> Tensor", "The value of a saved tensor.", kPrivate, unpack},
+    {"_save(Tensor tensor, int slot) -> object",
+     "Saves a tensor for backward; slot: which output it is, or -1.", kPrivate, save},
+    {"_unpack(object saved, object node) -> Tensor", "The value of a saved tensor.", kPrivate,
+     unpack},
     {"_record_function(str name, object run, object release, Tensor[] inputs, Tensor[] outputs) -> None",
      "See autograd.Function.", kPrivate, record_function},
 };
@@ -301,7 +324,8 @@ std::vector<Tensor> optional_tensors(PyObject* sequence, const char* what) {
   for (size_t i = 0; i < tensors.size(); ++i) {
     PyObject* item = PySequence_Fast_GET_ITEM(fast.get(), static_cast<Py_ssize_t>(i));
     if (item == Py_None) continue;
-    if (!is_tensor(item)) fail(ErrorKind::type, "{}: item {} must be Tensor or None, not {}", what, i, type_name(item));
+    if (!is_tensor(item))
+      fail(ErrorKind::type, "{}: item {} must be Tensor or None, not {}", what, i, type_name(item));
     tensors[i] = tensor_of(item);
   }
   return tensors;

@@ -6,8 +6,7 @@
 #include "python/src/constants.h"
 #include "python/src/convert.h"
 #include "python/src/generator.h"
-#include "python/src/handle.h"
-#include "tensor/thread_state.h"
+#include "python/src/writes.h"
 
 namespace fluxion::python {
 
@@ -15,7 +14,14 @@ namespace {
 
 /// Why a signature does not fit a call; the text is made only when it is shown.
 struct Mismatch {
-  enum class Why : uint8_t { none, too_many, unknown_keyword, twice, missing, wrong_type } why = Why::none;
+  enum class Why : uint8_t {
+    none,
+    too_many,
+    unknown_keyword,
+    twice,
+    missing,
+    wrong_type
+  } why = Why::none;
   size_t param = 0;
   PyObject* given = nullptr;  // borrowed
   Py_ssize_t count = 0;
@@ -133,13 +139,15 @@ bool convert_ints(PyObject* const* items, Py_ssize_t n, Frame& f, Arg& a) {
 
 bool is_sequence(PyObject* o) {
   return PyTuple_Check(o) || PyList_Check(o) ||
-         (PySequence_Check(o) && !PyUnicode_Check(o) && !PyBytes_Check(o) && !is_tensor(o) && !PyIndex_Check(o));
+         (PySequence_Check(o) && !PyUnicode_Check(o) && !PyBytes_Check(o) && !is_tensor(o) &&
+          !PyIndex_Check(o));
 }
 
 bool convert_ints(PyObject* o, Frame& f, Arg& a) {
   if (!is_sequence(o)) return convert_ints(&o, 1, f, a);
   Object fast = Object::own(PySequence_Fast(o, "expected a sequence"));
-  return convert_ints(PySequence_Fast_ITEMS(fast.get()), PySequence_Fast_GET_SIZE(fast.get()), f, a);
+  return convert_ints(PySequence_Fast_ITEMS(fast.get()), PySequence_Fast_GET_SIZE(fast.get()), f,
+                      a);
 }
 
 bool convert_tensors(PyObject* const* items, Py_ssize_t n, Frame& f, Arg& a) {
@@ -153,10 +161,12 @@ bool convert_tensors(PyObject* const* items, Py_ssize_t n, Frame& f, Arg& a) {
 }
 
 bool convert_tensors(PyObject* o, Frame& f, Arg& a) {
-  if (is_tensor(o) || PyUnicode_Check(o) || is_numpy_array(o) || !(Py_TYPE(o)->tp_iter || PySequence_Check(o)))
+  if (is_tensor(o) || PyUnicode_Check(o) || is_numpy_array(o) ||
+      !(Py_TYPE(o)->tp_iter || PySequence_Check(o)))
     return false;
   Object fast = Object::own(PySequence_Fast(o, "expected a sequence of tensors"));
-  return convert_tensors(PySequence_Fast_ITEMS(fast.get()), PySequence_Fast_GET_SIZE(fast.get()), f, a);
+  return convert_tensors(PySequence_Fast_ITEMS(fast.get()), PySequence_Fast_GET_SIZE(fast.get()), f,
+                         a);
 }
 
 bool convert_text(PyObject* o, Arg& a) {
@@ -209,7 +219,8 @@ bool convert(const Param& p, PyObject* o, Frame& f, Arg& a) {
 bool convert_rest(const Param& p, const Gathered& g, Frame& f, Arg& a) {
   bool one_sequence = g.rest_count == 1 && is_sequence(g.rest[0]);
   if (p.kind == Kind::tensors)
-    return one_sequence ? convert_tensors(g.rest[0], f, a) : convert_tensors(g.rest, g.rest_count, f, a);
+    return one_sequence ? convert_tensors(g.rest[0], f, a)
+                        : convert_tensors(g.rest, g.rest_count, f, a);
   return one_sequence ? convert_ints(g.rest[0], f, a) : convert_ints(g.rest, g.rest_count, f, a);
 }
 
@@ -285,7 +296,8 @@ PyTypeObject* result_type(const Signature& s) {
   auto* fields = new std::vector<PyStructSequence_Field>;
   for (const std::string& r : s.results) fields->push_back({r.c_str(), nullptr});
   fields->push_back({});
-  PyStructSequence_Desc desc{name->c_str(), nullptr, fields->data(), static_cast<int>(s.results.size())};
+  PyStructSequence_Desc desc{name->c_str(), nullptr, fields->data(),
+                             static_cast<int>(s.results.size())};
   PyTypeObject* type = PyStructSequence_NewType(&desc);
   if (!type) throw PythonError();
   made.emplace_back(&s, type);
@@ -302,7 +314,8 @@ PyObject* wrap_named(const Signature& s, std::vector<Tensor>& tensors) {
 PyObject* to_python(const Signature& s, Result& r) {
   switch (r.kind) {
     case Result::Kind::tensor: return wrap(std::move(r.tensor));
-    case Result::Kind::tuple: return s.results.empty() ? wrap_tuple(r.tensors) : wrap_named(s, r.tensors);
+    case Result::Kind::tuple:
+      return s.results.empty() ? wrap_tuple(r.tensors) : wrap_named(s, r.tensors);
     case Result::Kind::list: return wrap_tuple(r.tensors);
     case Result::Kind::boolean:
     case Result::Kind::integer:
@@ -317,16 +330,25 @@ PyObject* store_out(const Signature& s, Result& r, PyObject* out) {
     write_out(s.name.c_str(), tensor_of(out), r.tensor);
     return Py_NewRef(out);
   }
-  if (!PyTuple_Check(out) || static_cast<size_t>(PyTuple_GET_SIZE(out)) != r.tensors.size() || r.tensors.empty())
+  if (!PyTuple_Check(out) || static_cast<size_t>(PyTuple_GET_SIZE(out)) != r.tensors.size() ||
+      r.tensors.empty())
     fail(ErrorKind::type, "{}(): argument 'out' must be {}, not {}", s.name,
-         r.kind == Result::Kind::tensor ? "Tensor" : "a tuple with one Tensor per result", type_name(out));
+         r.kind == Result::Kind::tensor ? "Tensor" : "a tuple with one Tensor per result",
+         type_name(out));
   for (size_t i = 0; i < r.tensors.size(); ++i) {
     PyObject* o = PyTuple_GET_ITEM(out, static_cast<Py_ssize_t>(i));
-    if (!is_tensor(o)) fail(ErrorKind::type, "{}(): out[{}] must be Tensor, not {}", s.name, i, type_name(o));
+    if (!is_tensor(o))
+      fail(ErrorKind::type, "{}(): out[{}] must be Tensor, not {}", s.name, i, type_name(o));
     write_out(s.name.c_str(), tensor_of(o), r.tensors[i]);
     r.tensors[i] = tensor_of(o);
   }
   return to_python(s, r);
+}
+
+/// Two operands, every option at its default.
+bool is_direct(const Signature& s, const Frame& f) {
+  return s.direct && s.self == 0 &&
+         std::all_of(f.objects + 2, f.objects + f.count, [](PyObject* o) { return !o; });
 }
 
 PyObject* run(const Signature& s, CallKind kind, const Call& c, const char* name, Frame& f) {
@@ -336,11 +358,17 @@ PyObject* run(const Signature& s, CallKind kind, const Call& c, const char* name
       if (f.objects[i] && f.args()[i].tensor.defined())
         check_no_partial_overlap(tensor_of(c.args[0]), f.args()[i].tensor, name);
   Result r;
-  s.call(f.args(), r);
   if (kind == CallKind::inplace) {
-    write_inplace(name, tensor_of(c.args[0]), r.tensor);
+    auto compute = [&] {
+      s.call(f.args(), r);
+      return std::move(r.tensor);
+    };
+    const Tensor& self = tensor_of(c.args[0]);
+    if (is_direct(s, f)) update(name, s.direct, self, f.args()[1].tensor, compute);
+    else write_inplace(name, self, compute());
     return Py_NewRef(c.args[0]);
   }
+  s.call(f.args(), r);
   return f.out ? store_out(s, r, f.out) : to_python(s, r);
 }
 
@@ -385,7 +413,8 @@ std::string item_text(const Param& p, PyObject* o) {
   for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(o); ++i) {
     PyObject* item = PySequence_Fast_GET_ITEM(o, i);
     int64_t v;
-    bool good = p.kind == Kind::tensors ? is_tensor(item) : p.kind == Kind::integers && to_integer(item, &v);
+    bool good = p.kind == Kind::tensors ? is_tensor(item)
+                                        : p.kind == Kind::integers && to_integer(item, &v);
     if (!good && (p.kind == Kind::tensors || p.kind == Kind::integers))
       return fmt::format("; item {} is {}", i, given_text(item));
   }
@@ -395,18 +424,19 @@ std::string item_text(const Param& p, PyObject* o) {
 std::string describe(const Signature& s, const std::string& name, const Mismatch& m) {
   switch (m.why) {
     case Why::too_many:
-      return fmt::format("{}() takes at most {} positional argument{} ({} given)", name, s.positional,
-                         s.positional == 1 ? "" : "s", m.count);
+      return fmt::format("{}() takes at most {} positional argument{} ({} given)", name,
+                         s.positional, s.positional == 1 ? "" : "s", m.count);
     case Why::unknown_keyword: {
       std::string_view keyword = PyUnicode_AsUTF8(m.given);
       std::string hint = suggestion(s, keyword);
       return fmt::format("{}() got an unexpected keyword argument '{}'{}", name, keyword, hint);
     }
     case Why::twice:
-      return fmt::format("{}() got multiple values for argument '{}'", name, s.params[m.param].name_text());
+      return fmt::format("{}() got multiple values for argument '{}'", name,
+                         s.params[m.param].name_text());
     case Why::missing:
-      return fmt::format("{}() missing required argument '{}' ({})", name, s.params[m.param].name_text(),
-                         wanted(s.params[m.param]));
+      return fmt::format("{}() missing required argument '{}' ({})", name,
+                         s.params[m.param].name_text(), wanted(s.params[m.param]));
     case Why::wrong_type: {
       const Param& p = s.params[m.param];
       return fmt::format("{}(): argument '{}' must be {}, not {}{}", name, p.name_text(), wanted(p),
@@ -426,7 +456,8 @@ std::string describe(const Signature& s, const std::string& name, const Mismatch
   std::string given;
   for (Py_ssize_t i = c.method; i < c.nargs + c.keywords(); ++i) {
     if (!given.empty()) given += ", ";
-    if (i >= c.nargs) given.append(PyUnicode_AsUTF8(PyTuple_GET_ITEM(c.kwnames, i - c.nargs))).append("=");
+    if (i >= c.nargs)
+      given.append(PyUnicode_AsUTF8(PyTuple_GET_ITEM(c.kwnames, i - c.nargs))).append("=");
     given += type_name(c.args[i]);
   }
   std::string text = fmt::format("{}() does not accept ({}). It can be called as:", name, given);
@@ -442,7 +473,8 @@ PyObject* call_overloads(const Overloads& f, CallKind kind, PyObject* const* arg
     Call c{args, nargs, kwnames, kind != CallKind::function};
     auto name = [&] { return f.name + (kind == CallKind::inplace ? "_" : ""); };
     if (c.method && (nargs == 0 || !is_tensor(args[0])))
-      fail(ErrorKind::type, "{}() must be called on a Tensor, not {}", name(), nargs ? type_name(args[0]) : "nothing");
+      fail(ErrorKind::type, "{}() must be called on a Tensor, not {}", name(),
+           nargs ? type_name(args[0]) : "nothing");
     Mismatch m;
     for (const Signature* s : f.signatures) {
       Frame frame;
@@ -451,39 +483,6 @@ PyObject* call_overloads(const Overloads& f, CallKind kind, PyObject* const* arg
     if (f.signatures.size() == 1) report_one(*f.signatures[0], name(), m);
     report_all(f, name(), c);
   });
-}
-
-namespace {
-
-void check_cast(const char* name, DType from, DType to, const char* target, const char* advice) {
-  if (category(from) > category(to))
-    fail(ErrorKind::runtime, "{}: result type {} can't be cast to the {} type {}. {}", name, fluxion::name(from), target,
-         fluxion::name(to), advice);
-}
-
-}  // namespace
-
-void write_inplace(const char* name, const Tensor& self, const Tensor& value) {
-  check_cast(name, value.dtype(), self.dtype(), "in-place target's", "Use the form that returns a new tensor, or convert the target first");
-  if (!std::ranges::equal(value.sizes(), self.sizes()))
-    fail(ErrorKind::runtime, "{}_: the result has shape {}, which does not fit the in-place target's shape {}", name,
-         shape_text(value.sizes()), shape_text(self.sizes()));
-  assign(self, value);
-}
-
-void write_out(const char* name, const Tensor& out, const Tensor& value) {
-  if (thread_state().grad_enabled && (out.requires_grad() || tracks_gradient(value)))
-    fail(ErrorKind::runtime,
-         "{}: out= does not support gradients, but an argument requires grad. Use the returned tensor, or no_grad()",
-         name);
-  check_cast(name, value.dtype(), out.dtype(), "out tensor's", "Convert the out tensor first, or leave out= away");
-  if (!std::ranges::equal(out.sizes(), value.sizes())) {
-    if (out.numel())
-      check(PyErr_WarnFormat(PyExc_UserWarning, 1, "%s: an out tensor with elements was resized from %s to %s", name,
-                             shape_text(out.sizes()).c_str(), shape_text(value.sizes()).c_str()));
-    resize(out, value.sizes());
-  }
-  assign(out, value);
 }
 
 }  // namespace fluxion::python

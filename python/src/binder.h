@@ -47,9 +47,4 @@ enum class CallKind : uint8_t { function, method, inplace };
 PyObject* call_overloads(const Overloads& f, CallKind kind, PyObject* const* args, Py_ssize_t nargs,
                          PyObject* kwnames);
 
-/// In-place semantics: writes `value` into `self` unless PyTorch would refuse the conversion.
-void write_inplace(const char* name, const Tensor& self, const Tensor& value);
-/// out= semantics: resizes `out` to the value's shape, then writes.
-void write_out(const char* name, const Tensor& out, const Tensor& value);
-
 }  // namespace fluxion::python

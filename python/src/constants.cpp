@@ -6,8 +6,7 @@ namespace fluxion::python {
 namespace {
 
 struct Named {
-  PyObject_HEAD
-  const char* name;
+  PyObject_HEAD const char* name;
   DType dtype;
 };
 
@@ -27,7 +26,9 @@ PyObject* get_signed(PyObject* self, void*) {
   DType t = named(self).dtype;
   return boolean(t != DType::bool_ && t != DType::u8);
 }
-PyObject* get_itemsize(PyObject* self, void*) { return PyLong_FromLongLong(size_of(named(self).dtype)); }
+PyObject* get_itemsize(PyObject* self, void*) {
+  return PyLong_FromLongLong(size_of(named(self).dtype));
+}
 
 PyMethodDef methods[] = {{"__reduce__", reduce, METH_NOARGS, nullptr},
                          {"__copy__", itself, METH_NOARGS, nullptr},
@@ -41,13 +42,15 @@ PyGetSetDef dtype_properties[] = {
     {}};
 PyGetSetDef no_properties[] = {{}};
 
-PyTypeObject* add_named_type(PyObject* module, const char* name, const char* doc, PyGetSetDef* properties) {
+PyTypeObject* add_named_type(PyObject* module, const char* name, const char* doc,
+                             PyGetSetDef* properties) {
   PyType_Slot slots[] = {{Py_tp_repr, reinterpret_cast<void*>(repr)},
                          {Py_tp_methods, methods},
                          {Py_tp_getset, properties},
                          {Py_tp_doc, const_cast<char*>(doc)},
                          {}};
-  PyType_Spec spec{name, sizeof(Named), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+  PyType_Spec spec{name, sizeof(Named), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                   slots};
   return add_type(module, &spec);
 }
 
@@ -59,7 +62,8 @@ Named* add_named(PyObject* module, PyTypeObject* type, const char* name) {
 }
 
 void add_dtypes(PyObject* module) {
-  dtype_type = add_named_type(module, "fluxion.dtype", "The type of a tensor's elements.", dtype_properties);
+  dtype_type =
+      add_named_type(module, "fluxion.dtype", "The type of a tensor's elements.", dtype_properties);
   for (int i = 0; i < kDTypes; ++i) {
     auto t = static_cast<DType>(i);
     dtypes[i] = add_named(module, dtype_type, name(t).data());
@@ -91,11 +95,13 @@ PyObject* strided_layout() { return strided; }
 
 void add_constants(PyObject* module) {
   add_dtypes(module);
-  PyTypeObject* layout = add_named_type(module, "fluxion.layout", "How elements lie in memory.", no_properties);
+  PyTypeObject* layout =
+      add_named_type(module, "fluxion.layout", "How elements lie in memory.", no_properties);
   strided = reinterpret_cast<PyObject*>(add_named(module, layout, "strided"));
-  PyTypeObject* format =
-      add_named_type(module, "fluxion.memory_format", "The order of strides of a new tensor.", no_properties);
-  for (const char* name : {"contiguous_format", "preserve_format", "channels_last", "channels_last_3d"})
+  PyTypeObject* format = add_named_type(module, "fluxion.memory_format",
+                                        "The order of strides of a new tensor.", no_properties);
+  for (const char* name :
+       {"contiguous_format", "preserve_format", "channels_last", "channels_last_3d"})
     add_named(module, format, name);
 }
 

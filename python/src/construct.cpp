@@ -18,20 +18,24 @@ bool is_number(PyObject* o) { return PyFloat_Check(o) || PyLong_Check(o) || is_n
 
 bool is_sequence(PyObject* o) {
   if (PyList_Check(o) || PyTuple_Check(o)) return true;
-  return PySequence_Check(o) && !PyUnicode_Check(o) && !PyBytes_Check(o) && !PyDict_Check(o) && !is_tensor(o) &&
-         !is_array(o) && !is_number(o);
+  return PySequence_Check(o) && !PyUnicode_Check(o) && !PyBytes_Check(o) && !PyDict_Check(o) &&
+         !is_tensor(o) && !is_array(o) && !is_number(o);
 }
 
 [[noreturn]] void unsupported(PyObject* o) {
-  fail(ErrorKind::type, "tensor(): cannot make a tensor of {}; give numbers, nested sequences of numbers, an array or a tensor",
-       type_name(o));
+  fail(
+      ErrorKind::type,
+      "tensor(): cannot make a tensor of {}; give numbers, nested sequences of numbers, an array or a tensor",
+      type_name(o));
 }
 
 const Tensor& leaf_tensor(PyObject* o) {
   const Tensor& t = tensor_of(o);
   if (t.numel() != 1)
-    fail(ErrorKind::value, "tensor(): only one element tensors can be items of a sequence, this one has shape {}. Use stack()",
-         shape_text(t.sizes()));
+    fail(
+        ErrorKind::value,
+        "tensor(): only one element tensors can be items of a sequence, this one has shape {}. Use stack()",
+        shape_text(t.sizes()));
   return t;
 }
 
@@ -40,7 +44,9 @@ class Items {
  public:
   explicit Items(PyObject* o) : fast_(Object::own(PySequence_Fast(o, "expected a sequence"))) {}
   size_t size() const { return static_cast<size_t>(PySequence_Fast_GET_SIZE(fast_.get())); }
-  PyObject* operator[](size_t i) const { return PySequence_Fast_GET_ITEM(fast_.get(), static_cast<Py_ssize_t>(i)); }
+  PyObject* operator[](size_t i) const {
+    return PySequence_Fast_GET_ITEM(fast_.get(), static_cast<Py_ssize_t>(i));
+  }
 
  private:
   Object fast_;
@@ -51,7 +57,8 @@ Shape shape_of(PyObject* o) {
   Shape shape;
   Object held = Object::share(o);
   while (is_sequence(held.get())) {
-    if (shape.size() >= kMaxRank) fail(ErrorKind::value, "tensor(): sequences are nested more than {} deep", kMaxRank);
+    if (shape.size() >= kMaxRank)
+      fail(ErrorKind::value, "tensor(): sequences are nested more than {} deep", kMaxRank);
     Items items(held.get());
     shape.push_back(static_cast<int64_t>(items.size()));
     if (items.size() == 0) return shape;
@@ -98,8 +105,10 @@ void check_range(int64_t v, DType t) {
 }
 
 void store(char* p, DType t, const Scalar& s) {
-  if (is_floating(t) || (t == DType::bool_ && s.is_floating())) return store_double(p, t, s.as_double());
-  if (s.is_floating() && !(std::abs(s.f) < 0x1p63)) fail(ErrorKind::value, "tensor(): {} does not fit in {}", s.f, name(t));
+  if (is_floating(t) || (t == DType::bool_ && s.is_floating()))
+    return store_double(p, t, s.as_double());
+  if (s.is_floating() && !(std::abs(s.f) < 0x1p63))
+    fail(ErrorKind::value, "tensor(): {} does not fit in {}", s.f, name(t));
   int64_t v = s.as_int();
   check_range(v, t);
   store_int(p, t, t == DType::bool_ ? v != 0 : v);
@@ -111,9 +120,11 @@ void fill(PyObject* o, const Tensor& out, size_t dim, char*& p) {
   if (is_sequence(o)) {
     Items items(o);
     if (dim >= sizes.size())
-      fail(ErrorKind::value, "tensor(): expected a number at depth {}, got a sequence of length {}", dim, items.size());
+      fail(ErrorKind::value, "tensor(): expected a number at depth {}, got a sequence of length {}",
+           dim, items.size());
     if (static_cast<int64_t>(items.size()) != sizes[dim])
-      fail(ErrorKind::value, "tensor(): expected a sequence of length {} at dim {} (got {})", sizes[dim], dim, items.size());
+      fail(ErrorKind::value, "tensor(): expected a sequence of length {} at dim {} (got {})",
+           sizes[dim], dim, items.size());
     for (size_t i = 0; i < items.size(); ++i) fill(items[i], out, dim + 1, p);
     return;
   }
@@ -121,20 +132,19 @@ void fill(PyObject* o, const Tensor& out, size_t dim, char*& p) {
     Tensor block = from_array(o, "tensor");
     Ints rest = sizes.subspan(std::min(dim, sizes.size()));
     if (!std::ranges::equal(block.sizes(), rest))
-      fail(ErrorKind::value, "tensor(): expected an array of shape {} at dim {}, got {}", shape_text(rest), dim,
-           shape_text(block.sizes()));
+      fail(ErrorKind::value, "tensor(): expected an array of shape {} at dim {}, got {}",
+           shape_text(rest), dim, shape_text(block.sizes()));
     Shape strides = row_major_strides(rest);
     copy_elements(block, alias(out, rest, strides, (p - out.data<char>()) / size_of(out.dtype())));
     p += block.numel() * size_of(out.dtype());
     return;
   }
   if (dim != sizes.size())
-    fail(ErrorKind::value, "tensor(): expected a sequence of length {} at dim {}, got {}", sizes[dim], dim, type_name(o));
+    fail(ErrorKind::value, "tensor(): expected a sequence of length {} at dim {}, got {}",
+         sizes[dim], dim, type_name(o));
   Scalar s;
-  if (is_tensor(o))
-    s = scalar_of(leaf_tensor(o));
-  else if (!to_scalar(o, &s))
-    unsupported(o);
+  if (is_tensor(o)) s = scalar_of(leaf_tensor(o));
+  else if (!to_scalar(o, &s)) unsupported(o);
   store(p, out.dtype(), s);
   p += size_of(out.dtype());
 }
@@ -147,10 +157,11 @@ Tensor copy_of(const Tensor& t, OptDType dtype) {
 
 void warn_read_only(const Tensor& t, const char* what) {
   if (t.storage()->read_only)
-    check(PyErr_WarnFormat(PyExc_UserWarning, 1,
-                           "%s: the array is read-only and the tensor shares its memory, so writing to the tensor "
-                           "will raise. Use tensor(array) for a copy that can be written",
-                           what));
+    check(PyErr_WarnFormat(
+        PyExc_UserWarning, 1,
+        "%s: the array is read-only and the tensor shares its memory, so writing to the tensor "
+        "will raise. Use tensor(array) for a copy that can be written",
+        what));
 }
 
 Tensor require_grad(Tensor t, bool on) {
@@ -174,14 +185,16 @@ PyObject* native_asarray(Frame& f) {
   if (copy && !*copy) {
     bool shares = (is_tensor(f.object(0)) && t.is_same(tensor_of(f.object(0)))) ||
                   (is_array(f.object(0)) && (!dtype || from_array(f.object(0)).dtype() == *dtype));
-    if (!shares) fail(ErrorKind::value, "asarray(): copy=False, but the data cannot be shared without a copy");
+    if (!shares)
+      fail(ErrorKind::value, "asarray(): copy=False, but the data cannot be shared without a copy");
   }
   return wrap(require_grad(std::move(t), f.arg(3).scalar.i));
 }
 
 PyObject* native_from_numpy(Frame& f) {
   PyObject* array = f.object(0);
-  if (!is_array(array)) fail(ErrorKind::type, "from_numpy(): expected np.ndarray, got {}", type_name(array));
+  if (!is_array(array))
+    fail(ErrorKind::type, "from_numpy(): expected np.ndarray, got {}", type_name(array));
   Tensor t = from_array(array);
   warn_read_only(t, "from_numpy");
   return wrap(std::move(t));
@@ -194,9 +207,10 @@ PyObject* native_frombuffer(Frame& f) {
   auto dtype = static_cast<DType>(f.arg(1).scalar.i);
   int64_t count = f.arg(2).scalar.i, offset = f.arg(3).scalar.i;
   int64_t room = (raw.numel() - offset) / size_of(dtype);
-  if (offset < 0 || offset > raw.numel() || (count < 0 && (raw.numel() - offset) % size_of(dtype)) || count > room)
-    fail(ErrorKind::value, "frombuffer(): {} bytes from offset {} do not hold {} elements of {}", raw.numel(), offset,
-         count < 0 ? "a whole number of" : std::to_string(count), name(dtype));
+  if (offset < 0 || offset > raw.numel() ||
+      (count < 0 && (raw.numel() - offset) % size_of(dtype)) || count > room)
+    fail(ErrorKind::value, "frombuffer(): {} bytes from offset {} do not hold {} elements of {}",
+         raw.numel(), offset, count < 0 ? "a whole number of" : std::to_string(count), name(dtype));
   raw.storage()->data += offset;
   raw.storage()->nbytes -= static_cast<size_t>(offset);
   int64_t n = count < 0 ? room : count;
@@ -207,15 +221,20 @@ PyObject* native_frombuffer(Frame& f) {
 
 const NativeFunction kFunctions[] = {
     {"tensor(object data, *, dtype? dtype=None, ignored? device, bool requires_grad=False, ignored? pin_memory) -> Tensor",
-     "A new leaf tensor with a copy of `data`: a number, nested sequences, an array or a tensor.", kFunction, native_tensor},
+     "A new leaf tensor with a copy of `data`: a number, nested sequences, an array or a tensor.",
+     kFunction, native_tensor},
     {"as_tensor(object data, dtype? dtype=None, ignored? device) -> Tensor",
-     "A tensor of `data`; tensors and arrays of that dtype are shared, not copied.", kFunction, native_as_tensor},
+     "A tensor of `data`; tensors and arrays of that dtype are shared, not copied.", kFunction,
+     native_as_tensor},
     {"asarray(object obj, *, dtype? dtype=None, ignored? device, bool? copy=None, bool requires_grad=False) -> Tensor",
-     "Like as_tensor; copy=True always copies, copy=False raises where a copy is needed.", kFunction, native_asarray},
+     "Like as_tensor; copy=True always copies, copy=False raises where a copy is needed.",
+     kFunction, native_asarray},
     {"from_numpy(object ndarray) -> Tensor",
-     "A tensor that shares the array's memory and strides (negative ones too).", kFunction, native_from_numpy},
+     "A tensor that shares the array's memory and strides (negative ones too).", kFunction,
+     native_from_numpy},
     {"frombuffer(object buffer, *, dtype dtype, int count=-1, int offset=0, bool requires_grad=False) -> Tensor",
-     "A 1-d tensor that shares the memory of an object with a buffer; offset in bytes.", kFunction, native_frombuffer},
+     "A 1-d tensor that shares the memory of an object with a buffer; offset in bytes.", kFunction,
+     native_frombuffer},
 };
 
 }  // namespace

@@ -17,9 +17,7 @@ int64_t exact_int(PyObject* o) {
   return v;
 }
 
-bool has_index(PyObject* o) {
-  return PyIndex_Check(o) && !PyBool_Check(o) && !is_numpy_array(o);
-}
+bool has_index(PyObject* o) { return PyIndex_Check(o) && !PyBool_Check(o) && !is_numpy_array(o); }
 
 bool is_numpy_bool(PyObject* o) {
   std::string_view name = Py_TYPE(o)->tp_name;
@@ -75,7 +73,8 @@ bool to_scalar(PyObject* o, Scalar* out) {
   if (has_index(o) && to_integer(o, &i)) return *out = Scalar(i), true;
   double d;
   if (is_numpy_scalar(o) && Py_TYPE(o)->tp_as_number && Py_TYPE(o)->tp_as_number->nb_float &&
-      !PyComplex_Check(o) && std::string_view(Py_TYPE(o)->tp_name) != "numpy.complex64" && float_of(o, &d))
+      !PyComplex_Check(o) && std::string_view(Py_TYPE(o)->tp_name) != "numpy.complex64" &&
+      float_of(o, &d))
     return *out = Scalar(d), true;
   return false;
 }

@@ -6,15 +6,15 @@ namespace fluxion::python {
 namespace {
 
 struct Device {
-  PyObject_HEAD
-  PyObject* type;   // str
-  PyObject* index;  // int or None
+  PyObject_HEAD PyObject* type;  // str
+  PyObject* index;               // int or None
 };
 
 PyTypeObject* device_type;
 PyObject* cpu;
 
-constexpr std::string_view kKnown[] = {"cpu", "cuda", "mps", "meta", "xpu", "hip", "xla", "mtia", "hpu"};
+constexpr std::string_view kKnown[] = {"cpu", "cuda", "mps",  "meta", "xpu",
+                                       "hip", "xla",  "mtia", "hpu"};
 
 Device& device(PyObject* self) { return *reinterpret_cast<Device*>(self); }
 
@@ -22,7 +22,8 @@ PyObject* make(PyTypeObject* type, std::string_view name, PyObject* index) {
   bool known = false;
   for (std::string_view k : kKnown) known |= k == name;
   if (!known)
-    fail(ErrorKind::runtime, "device: '{}' is not a known device type. Use 'cpu', 'cuda', 'mps', 'meta' ...", name);
+    fail(ErrorKind::runtime,
+         "device: '{}' is not a known device type. Use 'cpu', 'cuda', 'mps', 'meta' ...", name);
   Object self = Object::own(type->tp_alloc(type, 0));
   device(self.get()).type = Object::own(text(name)).release();
   device(self.get()).index = Py_NewRef(index);
@@ -33,7 +34,8 @@ PyObject* parse(PyTypeObject* type, std::string_view spec) {
   size_t colon = spec.find(':');
   if (colon == std::string_view::npos) return make(type, spec, Py_None);
   std::string digits(spec.substr(colon + 1));
-  if (digits.empty() || digits.size() > 6 || digits.find_first_not_of("0123456789") != std::string::npos)
+  if (digits.empty() || digits.size() > 6 ||
+      digits.find_first_not_of("0123456789") != std::string::npos)
     fail(ErrorKind::runtime, "device: '{}' must look like 'cuda' or 'cuda:0'", spec);
   Object index = Object::own(PyLong_FromLong(std::stol(digits)));
   return make(type, spec.substr(0, colon), index.get());
@@ -57,11 +59,14 @@ PyObject* create(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   return guarded([&]() -> PyObject* {
     static const char* names[] = {"type", "index", nullptr};
     PyObject *what = nullptr, *index = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:device", const_cast<char**>(names), &what, &index))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:device", const_cast<char**>(names), &what,
+                                     &index))
       return nullptr;
     if (index == Py_None) return convert(type, what);
-    if (!PyUnicode_Check(what)) fail(ErrorKind::type, "device(): an index needs a device type given as str");
-    if (!PyLong_Check(index)) fail(ErrorKind::type, "device(): argument 'index' must be int, not {}", type_name(index));
+    if (!PyUnicode_Check(what))
+      fail(ErrorKind::type, "device(): an index needs a device type given as str");
+    if (!PyLong_Check(index))
+      fail(ErrorKind::type, "device(): argument 'index' must be int, not {}", type_name(index));
     return make(type, utf8(what), index);
   });
 }
@@ -83,7 +88,9 @@ PyObject* str(PyObject* self) {
   Device& d = device(self);
   return d.index == Py_None ? Py_NewRef(d.type) : PyUnicode_FromFormat("%U:%S", d.type, d.index);
 }
-PyObject* as_tuple(PyObject* self) { return PyTuple_Pack(2, device(self).type, device(self).index); }
+PyObject* as_tuple(PyObject* self) {
+  return PyTuple_Pack(2, device(self).type, device(self).index);
+}
 
 PyObject* compare(PyObject* a, PyObject* b, int op) {
   if (Py_TYPE(b) != device_type || (op != Py_EQ && op != Py_NE)) Py_RETURN_NOTIMPLEMENTED;
@@ -99,7 +106,9 @@ Py_hash_t hash(PyObject* self) {
   Py_DECREF(t);
   return h;
 }
-PyObject* reduce(PyObject* self, PyObject*) { return Py_BuildValue("O(OO)", device_type, device(self).type, device(self).index); }
+PyObject* reduce(PyObject* self, PyObject*) {
+  return Py_BuildValue("O(OO)", device_type, device(self).type, device(self).index);
+}
 
 PyObject* enter(PyObject* self, PyObject*) {
   return guarded([&] {
@@ -117,17 +126,18 @@ PyMemberDef members[] = {
     {"type", T_OBJECT, offsetof(Device, type), READONLY, "'cpu', 'cuda' ..."},
     {"index", T_OBJECT, offsetof(Device, index), READONLY, "The number of the device, or None."},
     {}};
-PyType_Slot slots[] = {{Py_tp_new, reinterpret_cast<void*>(create)},
-                       {Py_tp_dealloc, reinterpret_cast<void*>(destroy)},
-                       {Py_tp_repr, reinterpret_cast<void*>(repr)},
-                       {Py_tp_str, reinterpret_cast<void*>(str)},
-                       {Py_tp_richcompare, reinterpret_cast<void*>(compare)},
-                       {Py_tp_hash, reinterpret_cast<void*>(hash)},
-                       {Py_tp_methods, methods},
-                       {Py_tp_members, members},
-                       {Py_tp_doc, const_cast<char*>("device(type, index=None)\n\nWhere a tensor lives. "
-                                                     "Usable as `with device('cpu'):`.")},
-                       {}};
+PyType_Slot slots[] = {
+    {Py_tp_new, reinterpret_cast<void*>(create)},
+    {Py_tp_dealloc, reinterpret_cast<void*>(destroy)},
+    {Py_tp_repr, reinterpret_cast<void*>(repr)},
+    {Py_tp_str, reinterpret_cast<void*>(str)},
+    {Py_tp_richcompare, reinterpret_cast<void*>(compare)},
+    {Py_tp_hash, reinterpret_cast<void*>(hash)},
+    {Py_tp_methods, methods},
+    {Py_tp_members, members},
+    {Py_tp_doc, const_cast<char*>("device(type, index=None)\n\nWhere a tensor lives. "
+                                  "Usable as `with device('cpu'):`.")},
+    {}};
 PyType_Spec spec{"fluxion.device", sizeof(Device), 0, Py_TPFLAGS_DEFAULT, slots};
 
 }  // namespace
@@ -139,7 +149,8 @@ void require_cpu(PyObject* o) {
   Object d = Object::own(convert(device_type, o));
   std::string_view kind = utf8(device(d.get()).type);
   if (kind != "cpu")
-    fail(ErrorKind::runtime, "device '{}' is not available: this build of Fluxion has only 'cpu'", kind);
+    fail(ErrorKind::runtime, "device '{}' is not available: this build of Fluxion has only 'cpu'",
+         kind);
 }
 
 void add_device(PyObject* module) {

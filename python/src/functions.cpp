@@ -4,14 +4,14 @@
 #include <map>
 
 #include "python/src/module.h"
+#include "python/src/writes.h"
 
 namespace fluxion::python {
 
 namespace {
 
 struct Callable {
-  PyObject_HEAD
-  vectorcallfunc vectorcall;
+  PyObject_HEAD vectorcallfunc vectorcall;
   const Overloads* overloads;
   CallKind kind;
 };
@@ -51,9 +51,13 @@ PyObject* repr(PyObject* self) {
   const char* kind = callable(self).kind == CallKind::function ? "function" : "method";
   return PyUnicode_FromFormat("<fluxion %s %s>", kind, name_of(self).c_str());
 }
-PyObject* get_name(PyObject* self, void*) { return guarded([&] { return text(name_of(self)); }); }
+PyObject* get_name(PyObject* self, void*) {
+  return guarded([&] { return text(name_of(self)); });
+}
 PyObject* get_qualname(PyObject* self, void*) {
-  return guarded([&] { return text((callable(self).kind == CallKind::function ? "" : "Tensor.") + name_of(self)); });
+  return guarded([&] {
+    return text((callable(self).kind == CallKind::function ? "" : "Tensor.") + name_of(self));
+  });
 }
 PyObject* get_module(PyObject* self, void*) {
   return PyUnicode_FromString(callable(self).kind == CallKind::function ? "fluxion._C" : "fluxion");
@@ -64,7 +68,8 @@ PyObject* get_doc(PyObject* self, void*) {
     std::string_view last;
     for (const Signature* s : callable(self).overloads->signatures)
       if (std::exchange(last, s->doc) != s->doc) doc.append("\n").append(s->doc).append("\n");
-    if (callable(self).kind == CallKind::inplace) doc += "\nIn place: the result is written into the tensor, which is returned.\n";
+    if (callable(self).kind == CallKind::inplace)
+      doc += "\nIn place: the result is written into the tensor, which is returned.\n";
     return text(doc);
   });
 }
@@ -103,8 +108,10 @@ PyTypeObject* make_type(const char* name, bool descriptor) {
                          {Py_tp_getset, callable_properties},
                          {descriptor ? Py_tp_descr_get : 0, reinterpret_cast<void*>(bind_method)},
                          {}};
-  unsigned flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION;
-  if (descriptor) flags |= Py_TPFLAGS_METHOD_DESCRIPTOR;  // calls on an instance make no bound object
+  unsigned flags =
+      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION;
+  if (descriptor)
+    flags |= Py_TPFLAGS_METHOD_DESCRIPTOR;  // calls on an instance make no bound object
   PyType_Spec spec{name, sizeof(Callable), 0, flags, slots};
   return reinterpret_cast<PyTypeObject*>(Object::own(PyType_FromSpec(&spec)).release());
 }
@@ -121,7 +128,8 @@ std::vector<std::tuple<const char*, const char*, uint16_t>> schemas;
 
 Signature& enter(const char* schema, const char* doc, uint16_t flags) {
   Signature& s = signatures.emplace_back(parse_schema(schema));
-  if (s.params.size() > kMaxParams) fail(ErrorKind::internal, "schema \"{}\": too many parameters", schema);
+  if (s.params.size() > kMaxParams)
+    fail(ErrorKind::internal, "schema \"{}\": too many parameters", schema);
   schemas.emplace_back(schema, doc, flags);
   s.doc = doc;
   s.flags = flags;
@@ -145,9 +153,11 @@ void put_methods() {
   auto* type = reinterpret_cast<PyObject*>(tensor_type);
   for (const auto& [name, overloads] : methods) {
     if (any_flag(overloads, kMethod))
-      check(PyObject_SetAttrString(type, name.c_str(), make_callable(overloads, CallKind::method).get()));
+      check(PyObject_SetAttrString(type, name.c_str(),
+                                   make_callable(overloads, CallKind::method).get()));
     if (any_flag(overloads, kInplace))
-      check(PyObject_SetAttrString(type, (name + "_").c_str(), make_callable(overloads, CallKind::inplace).get()));
+      check(PyObject_SetAttrString(type, (name + "_").c_str(),
+                                   make_callable(overloads, CallKind::inplace).get()));
   }
 }
 
@@ -169,7 +179,8 @@ const NativeFunction kSchemas[] = {
     {"_schemas() -> object", "All functions as (schema, doc, flags).", kPrivate, [](Frame&) {
        Object list = Object::own(PyList_New(0));
        for (auto [schema, doc, flags] : schemas)
-         check(PyList_Append(list.get(), Object::own(Py_BuildValue("ssi", schema, doc, flags)).get()));
+         check(PyList_Append(list.get(),
+                             Object::own(Py_BuildValue("ssi", schema, doc, flags)).get()));
        return list.release();
      }}};
 
@@ -182,7 +193,11 @@ void add_functions(PyObject* module) {
   method_type = make_type("fluxion.Method", true);
   add_natives(kSchemas);
   // The table first: overloads are tried in order, and its are the hot ones.
-  for (const Function* f : function_table()) enter(f->schema, f->doc, f->flags).call = f->call;
+  for (const Function* f : function_table()) {
+    Signature& s = enter(f->schema, f->doc, f->flags);
+    s.call = f->call;
+    if (f->flags & kInplace) s.direct = direct_op(s.name);
+  }
   for (std::span<const NativeFunction> list : natives)
     for (const NativeFunction& f : list) enter(f.schema, f.doc, f.flags).native = f.call;
   put_methods();

@@ -12,8 +12,7 @@ namespace fluxion::python {
 namespace {
 
 struct PyGenerator {
-  PyObject_HEAD
-  Generator own;
+  PyObject_HEAD Generator own;
   Generator* generator;  // &own, or the default one
 };
 
@@ -29,7 +28,8 @@ uint64_t to_seed(PyObject* o) {
     if (bits == ~uint64_t{0} && PyErr_Occurred()) throw PythonError();
     return bits;
   }
-  if (!to_integer(o, &v)) fail(ErrorKind::type, "manual_seed(): argument 'seed' must be int, not {}", type_name(o));
+  if (!to_integer(o, &v))
+    fail(ErrorKind::type, "manual_seed(): argument 'seed' must be int, not {}", type_name(o));
   return static_cast<uint64_t>(v);
 }
 
@@ -46,9 +46,11 @@ Tensor state_of(const Generator& g) {
 }
 
 void restore(Generator& g, PyObject* state) {
-  if (!is_tensor(state) || tensor_of(state).dtype() != DType::u8 || tensor_of(state).numel() != 16 ||
-      !tensor_of(state).is_contiguous())
-    fail(ErrorKind::type, "set_rng_state(): the state must be a uint8 Tensor of 16 elements, as get_rng_state() gives");
+  if (!is_tensor(state) || tensor_of(state).dtype() != DType::u8 ||
+      tensor_of(state).numel() != 16 || !tensor_of(state).is_contiguous())
+    fail(
+        ErrorKind::type,
+        "set_rng_state(): the state must be a uint8 Tensor of 16 elements, as get_rng_state() gives");
   uint64_t words[2];
   std::memcpy(words, tensor_of(state).data(), sizeof words);
   g.set_state(words[0], words[1]);
@@ -58,7 +60,9 @@ PyObject* create(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   return guarded([&]() -> PyObject* {
     static const char* names[] = {"device", nullptr};
     PyObject* device = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:Generator", const_cast<char**>(names), &device)) return nullptr;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:Generator", const_cast<char**>(names),
+                                     &device))
+      return nullptr;
     require_cpu(device);
     Object self = Object::own(type->tp_alloc(type, 0));
     auto* g = reinterpret_cast<PyGenerator*>(self.get());
@@ -86,7 +90,9 @@ PyObject* seed(PyObject* self, PyObject*) {
     return PyLong_FromUnsignedLongLong(s);
   });
 }
-PyObject* initial_seed(PyObject* self, PyObject*) { return PyLong_FromUnsignedLongLong(generator(self).seed()); }
+PyObject* initial_seed(PyObject* self, PyObject*) {
+  return PyLong_FromUnsignedLongLong(generator(self).seed());
+}
 PyObject* get_state(PyObject* self, PyObject*) {
   return guarded([&] { return wrap(state_of(generator(self))); });
 }
@@ -99,32 +105,39 @@ PyObject* set_state(PyObject* self, PyObject* state) {
 PyObject* get_device(PyObject*, void*) { return Py_NewRef(cpu_device()); }
 
 PyMethodDef methods[] = {
-    {"manual_seed", manual_seed, METH_O, "manual_seed(seed: int) -> Generator\n\nStarts the sequence of `seed`."},
-    {"seed", seed, METH_NOARGS, "seed() -> int\n\nStarts a sequence from the system's entropy; returns its seed."},
-    {"initial_seed", initial_seed, METH_NOARGS, "initial_seed() -> int\n\nThe seed of the current sequence."},
-    {"get_state", get_state, METH_NOARGS, "get_state() -> Tensor\n\nSeed and number of calls as a uint8 tensor."},
-    {"set_state", set_state, METH_O, "set_state(state: Tensor) -> Generator\n\nGoes back to a state from get_state()."},
+    {"manual_seed", manual_seed, METH_O,
+     "manual_seed(seed: int) -> Generator\n\nStarts the sequence of `seed`."},
+    {"seed", seed, METH_NOARGS,
+     "seed() -> int\n\nStarts a sequence from the system's entropy; returns its seed."},
+    {"initial_seed", initial_seed, METH_NOARGS,
+     "initial_seed() -> int\n\nThe seed of the current sequence."},
+    {"get_state", get_state, METH_NOARGS,
+     "get_state() -> Tensor\n\nSeed and number of calls as a uint8 tensor."},
+    {"set_state", set_state, METH_O,
+     "set_state(state: Tensor) -> Generator\n\nGoes back to a state from get_state()."},
     {}};
 PyGetSetDef properties[] = {{"device", get_device, nullptr, "Always the CPU.", nullptr}, {}};
-PyType_Slot slots[] = {{Py_tp_new, reinterpret_cast<void*>(create)},
-                       {Py_tp_dealloc, reinterpret_cast<void*>(destroy)},
-                       {Py_tp_methods, methods},
-                       {Py_tp_getset, properties},
-                       {Py_tp_doc, const_cast<char*>("Generator(device='cpu')\n\nA sequence of random numbers that "
-                                                     "depends on its seed and on nothing else.")},
-                       {}};
+PyType_Slot slots[] = {
+    {Py_tp_new, reinterpret_cast<void*>(create)},
+    {Py_tp_dealloc, reinterpret_cast<void*>(destroy)},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, properties},
+    {Py_tp_doc, const_cast<char*>("Generator(device='cpu')\n\nA sequence of random numbers that "
+                                  "depends on its seed and on nothing else.")},
+    {}};
 PyType_Spec spec{"fluxion.Generator", sizeof(PyGenerator), 0, Py_TPFLAGS_DEFAULT, slots};
 
 const NativeFunction kFunctions[] = {
-    {"manual_seed(object seed) -> Generator", "Seeds the default generator and returns it.", kFunction,
-     [](Frame& f) { return manual_seed(default_object, f.object(0)); }},
+    {"manual_seed(object seed) -> Generator", "Seeds the default generator and returns it.",
+     kFunction, [](Frame& f) { return manual_seed(default_object, f.object(0)); }},
     {"seed() -> int", "Seeds the default generator from the system's entropy.", kFunction,
      [](Frame&) { return seed(default_object, nullptr); }},
     {"initial_seed() -> int", "The seed of the default generator.", kFunction,
      [](Frame&) { return initial_seed(default_object, nullptr); }},
     {"get_rng_state() -> Tensor", "The state of the default generator.", kFunction,
      [](Frame&) { return get_state(default_object, nullptr); }},
-    {"set_rng_state(Tensor new_state) -> ()", "Sets the default generator to a state from get_rng_state().", kFunction,
+    {"set_rng_state(Tensor new_state) -> ()",
+     "Sets the default generator to a state from get_rng_state().", kFunction,
      [](Frame& f) {
        restore(default_generator(), f.object(0));
        return none();
@@ -141,7 +154,8 @@ bool to_generator(PyObject* o, Generator** out) {
 
 void add_generator(PyObject* module) {
   generator_type = add_type(module, &spec);
-  default_object = Object::own(PyObject_CallNoArgs(reinterpret_cast<PyObject*>(generator_type))).release();
+  default_object =
+      Object::own(PyObject_CallNoArgs(reinterpret_cast<PyObject*>(generator_type))).release();
   reinterpret_cast<PyGenerator*>(default_object)->generator = &default_generator();
   check(PyModule_AddObjectRef(module, "default_generator", default_object));
   add_natives(kFunctions);

@@ -7,8 +7,7 @@ namespace fluxion::python {
 namespace {
 
 struct Mode {
-  PyObject_HEAD
-  bool grad;                     // what holds inside
+  PyObject_HEAD bool grad;       // what holds inside
   int8_t inference;              // likewise; -1: not touched
   bool old_grad, old_inference;  // what held before
 };
@@ -21,7 +20,8 @@ void switch_to(PyObject* self) {
   ThreadState& ts = thread_state();
   Mode& m = mode(self);
   m.old_grad = std::exchange(ts.grad_enabled, m.grad);
-  m.old_inference = std::exchange(ts.inference_mode, m.inference < 0 ? ts.inference_mode : m.inference != 0);
+  m.old_inference =
+      std::exchange(ts.inference_mode, m.inference < 0 ? ts.inference_mode : m.inference != 0);
 }
 
 PyObject* enter(PyObject* self, PyObject*) {
@@ -58,7 +58,8 @@ PyObject* decorate(PyObject* self, PyObject* function) {
 PyObject* call(PyObject* self, PyObject* args, PyObject* kwargs) {
   return guarded([&]() -> PyObject* {
     PyObject* function;
-    if (kwargs && PyDict_Size(kwargs)) fail(ErrorKind::type, "a gradient mode decorates one function");
+    if (kwargs && PyDict_Size(kwargs))
+      fail(ErrorKind::type, "a gradient mode decorates one function");
     if (!PyArg_ParseTuple(args, "O", &function)) return nullptr;
     if (Py_TYPE(self) != set_enabled) return decorate(self, function);
     PyObject* r = decorate(self, function);
@@ -71,16 +72,22 @@ PyObject* call(PyObject* self, PyObject* args, PyObject* kwargs) {
 PyObject* new_fixed(PyTypeObject* type, PyObject* args, PyObject* kwargs, bool grad) {
   return guarded([&]() -> PyObject* {
     Py_ssize_t n = PyTuple_GET_SIZE(args);
-    if (n > 1 || (kwargs && PyDict_Size(kwargs))) fail(ErrorKind::type, "{}() takes no arguments", type->tp_name);
+    if (n > 1 || (kwargs && PyDict_Size(kwargs)))
+      fail(ErrorKind::type, "{}() takes no arguments", type->tp_name);
     Object self = Object::own(make(type, grad));
     if (n == 0) return self.release();
     PyObject* function = PyTuple_GET_ITEM(args, 0);
-    if (!PyCallable_Check(function)) fail(ErrorKind::type, "{}() takes no arguments", type->tp_name);
+    if (!PyCallable_Check(function))
+      fail(ErrorKind::type, "{}() takes no arguments", type->tp_name);
     return decorate(self.get(), function);
   });
 }
-PyObject* new_no_grad(PyTypeObject* type, PyObject* args, PyObject* kwargs) { return new_fixed(type, args, kwargs, false); }
-PyObject* new_enable_grad(PyTypeObject* type, PyObject* args, PyObject* kwargs) { return new_fixed(type, args, kwargs, true); }
+PyObject* new_no_grad(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
+  return new_fixed(type, args, kwargs, false);
+}
+PyObject* new_enable_grad(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
+  return new_fixed(type, args, kwargs, true);
+}
 
 bool parse_mode(PyObject* args, PyObject* kwargs, const char* format, int* on) {
   static const char* names[] = {"mode", nullptr};
@@ -116,7 +123,8 @@ template <bool acts_at_once>
 PyTypeObject* add_mode(PyObject* module, const char* name, const char* doc, newfunc create) {
   static PyMethodDef methods[] = {
       {"__enter__", acts_at_once ? enter_again : enter, METH_NOARGS, nullptr},
-      {"__exit__", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(leave)), METH_FASTCALL, nullptr},
+      {"__exit__", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(leave)), METH_FASTCALL,
+       nullptr},
       {"clone", clone, METH_NOARGS, "clone()\n\nA fresh manager with the same setting."},
       {}};
   PyType_Slot slots[] = {{Py_tp_new, reinterpret_cast<void*>(create)},
@@ -144,12 +152,20 @@ const NativeFunction kFunctions[] = {
 }  // namespace
 
 void add_grad_modes(PyObject* module) {
-  no_grad = add_mode<false>(module, "fluxion.no_grad", "no_grad()\n\nNothing is recorded for gradients inside. Also a decorator.", new_no_grad);
-  enable_grad = add_mode<false>(module, "fluxion.enable_grad", "enable_grad()\n\nOps are recorded inside. Also a decorator.", new_enable_grad);
-  set_enabled = add_mode<true>(module, "fluxion.set_grad_enabled",
-                               "set_grad_enabled(mode)\n\nSwitches recording at once; as a context manager, until its end.", new_set_enabled);
-  inference = add_mode<false>(module, "fluxion.inference_mode",
-                              "inference_mode(mode=True)\n\nLike no_grad(), for code that never needs gradients.", new_inference);
+  no_grad = add_mode<false>(
+      module, "fluxion.no_grad",
+      "no_grad()\n\nNothing is recorded for gradients inside. Also a decorator.", new_no_grad);
+  enable_grad = add_mode<false>(module, "fluxion.enable_grad",
+                                "enable_grad()\n\nOps are recorded inside. Also a decorator.",
+                                new_enable_grad);
+  set_enabled = add_mode<true>(
+      module, "fluxion.set_grad_enabled",
+      "set_grad_enabled(mode)\n\nSwitches recording at once; as a context manager, until its end.",
+      new_set_enabled);
+  inference = add_mode<false>(
+      module, "fluxion.inference_mode",
+      "inference_mode(mode=True)\n\nLike no_grad(), for code that never needs gradients.",
+      new_inference);
   add_natives(kFunctions);
 }
 

@@ -17,7 +17,8 @@ bool is_index_tensor(const Tensor& t) { return t.dim() > 0 || t.dtype() == DType
 /// A tensor that indexes: integers, or a bool mask (uint8 counts as one, as in PyTorch).
 Tensor index_tensor(const Tensor& t) {
   if (is_floating(t.dtype()))
-    fail(ErrorKind::index, "tensors used as indices must be integers or bool, not {}", name(t.dtype()));
+    fail(ErrorKind::index, "tensors used as indices must be integers or bool, not {}",
+         name(t.dtype()));
   return t.dtype() == DType::u8 ? ne(t, Scalar(0).tensor()) : t;
 }
 
@@ -25,9 +26,10 @@ Tensor index_tensor(const Tensor& t) {
 Tensor to_index_tensor(PyObject* o) {
   if (is_tensor(o)) return index_tensor(tensor_of(o));
   if (PyUnicode_Check(o) || PyFloat_Check(o) || !(PySequence_Check(o) || is_array(o)))
-    fail(ErrorKind::index,
-         "only ints, slices (`:`), ellipsis (`...`), None, and int or bool tensors, arrays and lists are indices, not {}",
-         type_name(o));
+    fail(
+        ErrorKind::index,
+        "only ints, slices (`:`), ellipsis (`...`), None, and int or bool tensors, arrays and lists are indices, not {}",
+        type_name(o));
   Tensor t = is_array(o) ? from_array(o, "index") : tensor_from(o);
   return t.numel() == 0 && is_floating(t.dtype()) ? empty(t.sizes(), DType::i64) : index_tensor(t);
 }
@@ -35,7 +37,7 @@ Tensor to_index_tensor(PyObject* o) {
 /// One item of an index.
 struct Item {
   enum class Kind : uint8_t { integer, slice, none, ellipsis, boolean, tensor } kind;
-  int64_t integer = 0;       // also: the truth of a boolean
+  int64_t integer = 0;  // also: the truth of a boolean
   PyObject* object = nullptr;
   Tensor tensor;
 
@@ -59,11 +61,13 @@ Item classify(PyObject* o) {
   if (o == Py_Ellipsis) return {Kind::ellipsis, 0, o, {}};
   if (PyBool_Check(o)) return {Kind::boolean, o == Py_True, o, {}};
   bool b;
-  if (is_tensor(o) && !is_index_tensor(tensor_of(o)) && to_integer(o, &i)) return {Kind::integer, i, o, {}};
+  if (is_tensor(o) && !is_index_tensor(tensor_of(o)) && to_integer(o, &i))
+    return {Kind::integer, i, o, {}};
   if (!is_tensor(o) && to_integer(o, &i)) return {Kind::integer, i, o, {}};
   if (!is_tensor(o) && to_bool(o, &b)) return {Kind::boolean, b, o, {}};
   Tensor t = to_index_tensor(o);
-  if (t.dim() == 0) return {t.dtype() == DType::bool_ ? Kind::boolean : Kind::integer, t.item_int(), o, {}};
+  if (t.dim() == 0)
+    return {t.dtype() == DType::bool_ ? Kind::boolean : Kind::integer, t.item_int(), o, {}};
   return {Kind::tensor, 0, o, std::move(t)};
 }
 
@@ -93,7 +97,8 @@ class Indexed {
       taken += parsed.back().takes();
     }
     if (taken > view_.dim())
-      fail(ErrorKind::index, "too many indices: {} for a tensor of {} dim{}", taken, view_.dim(), view_.dim() == 1 ? "" : "s");
+      fail(ErrorKind::index, "too many indices: {} for a tensor of {} dim{}", taken, view_.dim(),
+           view_.dim() == 1 ? "" : "s");
     int64_t hidden = view_.dim() - taken;  // dims that an ellipsis stands for
     for (const Item& item : parsed) {
       step(item, hidden);
@@ -148,10 +153,8 @@ class Indexed {
 
 Indexed index_with(const Tensor& self, PyObject* key) {
   Indexed x(self);
-  if (PyTuple_Check(key))
-    x.apply(&PyTuple_GET_ITEM(key, 0), PyTuple_GET_SIZE(key));
-  else
-    x.apply(&key, 1);
+  if (PyTuple_Check(key)) x.apply(&PyTuple_GET_ITEM(key, 0), PyTuple_GET_SIZE(key));
+  else x.apply(&key, 1);
   return x;
 }
 
@@ -187,7 +190,8 @@ Tensor value_for(const Tensor& target, PyObject* value) {
 bool is_itself(const Tensor& view, const Tensor& value) {
   const Impl &a = *view.impl(), &b = *value.impl();
   return a.storage == b.storage && a.data == b.data && a.dtype == b.dtype && a.base == b.base &&
-         std::ranges::equal(view.sizes(), value.sizes()) && std::ranges::equal(view.strides(), value.strides());
+         std::ranges::equal(view.sizes(), value.sizes()) &&
+         std::ranges::equal(view.strides(), value.strides());
 }
 
 int set_item(PyObject* self, PyObject* key, PyObject* value) {
@@ -226,7 +230,8 @@ int contains(PyObject* self, PyObject* element) {
   return guarded_status([&] {
     Tensor e;
     if (!to_operand(element, &e) && !(is_array(element) && (e = from_array(element), true)))
-      fail(ErrorKind::runtime, "Tensor.__contains__ only supports Tensor or scalar, but you passed in a {}",
+      fail(ErrorKind::runtime,
+           "Tensor.__contains__ only supports Tensor or scalar, but you passed in a {}",
            type_name(element));
     Tensor same = dense(eq(tensor_of(self), e));
     const char* p = same.data<char>();

@@ -52,7 +52,11 @@ template <>
 constexpr const char* kUsedCapsule<DLManagedTensorVersioned> = "used_dltensor_versioned";
 
 DLDataType type_code(DType t) {
-  uint8_t code = t == DType::bool_ ? kBool : t == DType::u8 ? kUInt : t == DType::bf16 ? kBfloat : is_floating(t) ? kFloat : kInt;
+  uint8_t code = t == DType::bool_  ? kBool
+                 : t == DType::u8   ? kUInt
+                 : t == DType::bf16 ? kBfloat
+                 : is_floating(t)   ? kFloat
+                                    : kInt;
   return {code, static_cast<uint8_t>(8 * size_of(t)), 1};
 }
 
@@ -61,8 +65,9 @@ DType dtype_of(DLDataType d) {
     DLDataType c = type_code(static_cast<DType>(i));
     if (c.code == d.code && c.bits == d.bits && d.lanes == 1) return static_cast<DType>(i);
   }
-  fail(ErrorKind::type, "from_dlpack(): elements of DLPack type (code {}, {} bits, {} lanes) are not supported", d.code,
-       d.bits, d.lanes);
+  fail(ErrorKind::type,
+       "from_dlpack(): elements of DLPack type (code {}, {} bits, {} lanes) are not supported",
+       d.code, d.bits, d.lanes);
 }
 
 // --- export
@@ -97,7 +102,8 @@ PyObject* export_capsule(const Tensor& t, bool copied) {
   M& m = e->managed;
   m.manager = e.get();
   m.deleter = destroy_exported<M>;
-  m.tensor = {t.data(), {kCpu, 0}, t.dim(), type_code(t.dtype()), e->sizes.data(), e->strides.data(), 0};
+  m.tensor = {t.data(),        {kCpu, 0},         t.dim(), type_code(t.dtype()),
+              e->sizes.data(), e->strides.data(), 0};
   if constexpr (std::is_same_v<M, DLManagedTensorVersioned>) {
     m.major = 1;
     m.minor = 0;
@@ -126,7 +132,8 @@ bool wants_versioned(PyObject* max_version) {
 PyObject* dlpack(Frame& f) {
   Tensor t = f.arg(0).tensor;
   if (t.requires_grad())
-    fail(ErrorKind::runtime, "__dlpack__(): a Tensor that requires grad cannot be exported. Use tensor.detach()");
+    fail(ErrorKind::runtime,
+         "__dlpack__(): a Tensor that requires grad cannot be exported. Use tensor.detach()");
   if (!is_cpu(f.object(3))) {
     PyErr_SetString(PyExc_BufferError, "__dlpack__(): the tensor can be exported to the CPU only");
     throw PythonError();
@@ -136,12 +143,14 @@ PyObject* dlpack(Frame& f) {
   if (copied) t = clone(t);
   for (int64_t s : t.strides())
     if (s < 0) {
-      PyErr_SetString(PyExc_BufferError, "__dlpack__(): negative strides cannot be exported. Use tensor.contiguous()");
+      PyErr_SetString(PyExc_BufferError,
+                      "__dlpack__(): negative strides cannot be exported. Use tensor.contiguous()");
       throw PythonError();
     }
   if (wants_versioned(f.object(2))) return export_capsule<DLManagedTensorVersioned>(t, copied);
   if (t.storage()->read_only) {
-    PyErr_SetString(PyExc_BufferError, "__dlpack__(): read-only memory needs a consumer of DLPack 1.0");
+    PyErr_SetString(PyExc_BufferError,
+                    "__dlpack__(): read-only memory needs a consumer of DLPack 1.0");
     throw PythonError();
   }
   return export_capsule<DLManagedTensor>(t, copied);
@@ -163,12 +172,15 @@ Tensor import_capsule(PyObject* capsule) {
   if (!m) throw PythonError();
   bool read_only = false;
   if constexpr (std::is_same_v<M, DLManagedTensorVersioned>) {
-    if (m->major > 1) fail(ErrorKind::runtime, "from_dlpack(): DLPack version {}.{} is too new", m->major, m->minor);
+    if (m->major > 1)
+      fail(ErrorKind::runtime, "from_dlpack(): DLPack version {}.{} is too new", m->major,
+           m->minor);
     read_only = m->flags & kReadOnly;
   }
   const DLTensor& d = m->tensor;
   if (d.device.device_type != kCpu)
-    fail(ErrorKind::runtime, "from_dlpack(): the data is on DLPack device type {}, only the CPU (1) is available",
+    fail(ErrorKind::runtime,
+         "from_dlpack(): the data is on DLPack device type {}, only the CPU (1) is available",
          d.device.device_type);
   DType dtype = dtype_of(d.dtype);
   Ints sizes(d.shape, static_cast<size_t>(d.ndim));
@@ -176,11 +188,13 @@ Tensor import_capsule(PyObject* capsule) {
   int64_t last = element_count(sizes) ? 1 : 0;
   for (size_t i = 0; last && i < sizes.size(); ++i) {
     if (strides[i] < 0)
-      fail(ErrorKind::value, "from_dlpack(): negative strides are not allowed by DLPack; copy the array first");
+      fail(ErrorKind::value,
+           "from_dlpack(): negative strides are not allowed by DLPack; copy the array first");
     last += (sizes[i] - 1) * strides[i];
   }
   char* data = static_cast<char*>(d.data) + d.byte_offset;
-  Ref<Storage> storage = wrap_foreign(data, static_cast<size_t>(last * size_of(dtype)), release_managed<M>, m);
+  Ref<Storage> storage =
+      wrap_foreign(data, static_cast<size_t>(last * size_of(dtype)), release_managed<M>, m);
   check(PyCapsule_SetName(capsule, kUsedCapsule<M>));
   storage->read_only = read_only;
   return from_storage(std::move(storage), dtype, sizes, strides, 0);
@@ -202,13 +216,15 @@ Object ask(PyObject* producer) {
 PyObject* from_dlpack(Frame& f) {
   PyObject* given = f.object(0);
   if (!PyCapsule_CheckExact(given) && !PyObject_HasAttrString(given, "__dlpack__"))
-    fail(ErrorKind::type, "from_dlpack(): argument 'ext_tensor' must be a DLPack capsule or have __dlpack__, not {}",
+    fail(ErrorKind::type,
+         "from_dlpack(): argument 'ext_tensor' must be a DLPack capsule or have __dlpack__, not {}",
          type_name(given));
   Object capsule = PyCapsule_CheckExact(given) ? Object::share(given) : ask(given);
   if (PyCapsule_IsValid(capsule.get(), kCapsule<DLManagedTensorVersioned>))
     return wrap(import_capsule<DLManagedTensorVersioned>(capsule.get()));
   if (!PyCapsule_IsValid(capsule.get(), kCapsule<DLManagedTensor>))
-    fail(ErrorKind::runtime, "from_dlpack(): the capsule was used already, or is no DLPack capsule");
+    fail(ErrorKind::runtime,
+         "from_dlpack(): the capsule was used already, or is no DLPack capsule");
   return wrap(import_capsule<DLManagedTensor>(capsule.get()));
 }
 
@@ -217,8 +233,9 @@ const NativeFunction kFunctions[] = {
      "A DLPack capsule that shares the tensor's memory.", kMethod, dlpack},
     {"__dlpack_device__(Tensor input) -> tuple[int, int]", "(1, 0): the CPU.", kMethod,
      [](Frame&) { return Py_BuildValue("ii", kCpu, 0); }},
-    {"from_dlpack(object ext_tensor) -> Tensor", "A tensor that shares the memory of an object with __dlpack__, or of a capsule.",
-     kFunction, from_dlpack},
+    {"from_dlpack(object ext_tensor) -> Tensor",
+     "A tensor that shares the memory of an object with __dlpack__, or of a capsule.", kFunction,
+     from_dlpack},
 };
 
 }  // namespace

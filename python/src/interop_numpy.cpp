@@ -12,20 +12,23 @@ namespace {
 // --- foreign buffers as tensors
 
 [[noreturn]] void unsupported_format(const char* what, PyObject* o, std::string_view format) {
-  fail(ErrorKind::type,
-       "{}(): can't convert {} with element format '{}'. Supported are bool, uint8, int8 to int64, float16 to float64; "
-       "convert the array with .astype() first",
-       what, type_name(o), format);
+  fail(
+      ErrorKind::type,
+      "{}(): can't convert {} with element format '{}'. Supported are bool, uint8, int8 to int64, float16 to float64; "
+      "convert the array with .astype() first",
+      what, type_name(o), format);
 }
 
 DType dtype_of_format(const char* what, PyObject* o, const Py_buffer& b) {
   std::string_view format = b.format ? b.format : "B";
   std::string_view code = format;
   if (code.starts_with('>') || code.starts_with('!'))
-    fail(ErrorKind::value,
-         "{}(): the array's byte order is not the machine's. Convert it with array.astype(array.dtype.newbyteorder('='))",
-         what);
-  if (!code.empty() && std::string_view("@=<").find(code[0]) != std::string_view::npos) code.remove_prefix(1);
+    fail(
+        ErrorKind::value,
+        "{}(): the array's byte order is not the machine's. Convert it with array.astype(array.dtype.newbyteorder('='))",
+        what);
+  if (!code.empty() && std::string_view("@=<").find(code[0]) != std::string_view::npos)
+    code.remove_prefix(1);
   if (code.size() == 1) {
     char c = code[0];
     if (c == '?') return DType::bool_;
@@ -34,8 +37,9 @@ DType dtype_of_format(const char* what, PyObject* o, const Py_buffer& b) {
     if (c == 'f') return DType::f32;
     if (c == 'd') return DType::f64;
     if (std::string_view("bhilqn").find(c) != std::string_view::npos) {
-      constexpr DType kBySize[] = {DType::bool_, DType::i8, DType::i16, DType::bool_, DType::i32,
-                                   DType::bool_, DType::bool_, DType::bool_, DType::i64};
+      constexpr DType kBySize[] = {DType::bool_, DType::i8,    DType::i16,
+                                   DType::bool_, DType::i32,   DType::bool_,
+                                   DType::bool_, DType::bool_, DType::i64};
       return kBySize[b.itemsize];
     }
   }
@@ -54,11 +58,13 @@ void release_buffer(void* context) {
 /// The buffer, writable if the object lets it.
 std::unique_ptr<Py_buffer> get_buffer(const char* what, PyObject* o) {
   auto buffer = std::make_unique<Py_buffer>();
-  if (PyObject_GetBuffer(o, buffer.get(), PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE) == 0) return buffer;
+  if (PyObject_GetBuffer(o, buffer.get(), PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE) == 0)
+    return buffer;
   PyErr_Clear();
   if (PyObject_GetBuffer(o, buffer.get(), PyBUF_STRIDES | PyBUF_FORMAT) == 0) return buffer;
   PyErr_Clear();
-  Object dtype = Object::own(PyObject_HasAttrString(o, "dtype") ? PyObject_GetAttrString(o, "dtype") : none());
+  Object dtype =
+      Object::own(PyObject_HasAttrString(o, "dtype") ? PyObject_GetAttrString(o, "dtype") : none());
   Object text = Object::own(PyObject_Str(dtype.get()));
   unsupported_format(what, o, PyUnicode_AsUTF8(text.get()));
 }
@@ -89,7 +95,8 @@ struct Export {
 
 Shape byte_strides(const Tensor& t) {
   Shape strides(t.strides());
-  for (int64_t& s : strides) s *= t.numel() ? size_of(t.dtype()) : 0;  // NumPy checks those of empty arrays, too
+  for (int64_t& s : strides)
+    s *= t.numel() ? size_of(t.dtype()) : 0;  // NumPy checks those of empty arrays, too
   return strides;
 }
 
@@ -100,15 +107,18 @@ int export_tensor(PyObject* self, Py_buffer* view, int flags) {
     PyErr_SetString(PyExc_BufferError, why);
     return -1;
   };
-  if (t.requires_grad()) return refuse("a Tensor that requires grad exports no buffer; use detach()");
+  if (t.requires_grad())
+    return refuse("a Tensor that requires grad exports no buffer; use detach()");
   if (!format_of(t.dtype())) return refuse("a bfloat16 Tensor exports no buffer; use .float()");
-  if ((flags & PyBUF_WRITABLE) && t.storage()->read_only) return refuse("the Tensor's memory is read-only");
+  if ((flags & PyBUF_WRITABLE) && t.storage()->read_only)
+    return refuse("the Tensor's memory is read-only");
   bool strided = (flags & PyBUF_STRIDES) == PyBUF_STRIDES;
   bool order = (flags & PyBUF_C_CONTIGUOUS) == PyBUF_C_CONTIGUOUS ||
                (flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS ||
                (flags & PyBUF_ANY_CONTIGUOUS) == PyBUF_ANY_CONTIGUOUS;
   bool fortran = (flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS && t.dim() > 1;
-  if (((!strided || order) && !t.is_contiguous()) || fortran) return refuse("the Tensor is not contiguous in that order");
+  if (((!strided || order) && !t.is_contiguous()) || fortran)
+    return refuse("the Tensor is not contiguous in that order");
   auto* e = new Export{Ref<Storage>::share(t.storage()), Shape(t.sizes()), byte_strides(t)};
   view->obj = Py_NewRef(self);
   view->buf = t.data();
@@ -130,8 +140,7 @@ void release_export(PyObject*, Py_buffer* view) { delete static_cast<Export*>(vi
 
 /// The bytes of a storage as a Python object; NumPy arrays have it as their base.
 struct StorageBytes {
-  PyObject_HEAD
-  Ref<Storage> storage;
+  PyObject_HEAD Ref<Storage> storage;
 };
 PyTypeObject* bytes_type;
 
@@ -144,7 +153,8 @@ void destroy_bytes(PyObject* self) {
 int export_bytes(PyObject* self, Py_buffer* view, int flags) {
   Storage& s = *reinterpret_cast<StorageBytes*>(self)->storage;
   static char nothing;
-  return PyBuffer_FillInfo(view, self, s.data ? s.data : &nothing, static_cast<Py_ssize_t>(s.nbytes), s.read_only, flags);
+  return PyBuffer_FillInfo(view, self, s.data ? s.data : &nothing,
+                           static_cast<Py_ssize_t>(s.nbytes), s.read_only, flags);
 }
 
 PyType_Slot bytes_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(destroy_bytes)},
@@ -162,15 +172,17 @@ Object bytes_object(Storage* s) {
 
 PyObject* to_numpy(const Tensor& t) {
   if (t.requires_grad())
-    fail(ErrorKind::runtime, "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.");
+    fail(ErrorKind::runtime,
+         "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.");
   if (!format_of(t.dtype()))
     fail(ErrorKind::type, "numpy(): NumPy has no bfloat16; use tensor.float().numpy()");
   Object ndarray = import("numpy", "ndarray");
-  Object shape = Object::own(make_tuple(t.sizes())), strides = Object::own(make_tuple(byte_strides(t)));
+  Object shape = Object::own(make_tuple(t.sizes())),
+         strides = Object::own(make_tuple(byte_strides(t)));
   Object bytes = bytes_object(t.storage());
   int64_t offset = t.numel() ? t.storage_offset() * size_of(t.dtype()) : 0;
-  return PyObject_CallFunction(ndarray.get(), "OsOnO", shape.get(), format_of(t.dtype()), bytes.get(),
-                               static_cast<Py_ssize_t>(offset), strides.get());
+  return PyObject_CallFunction(ndarray.get(), "OsOnO", shape.get(), format_of(t.dtype()),
+                               bytes.get(), static_cast<Py_ssize_t>(offset), strides.get());
 }
 
 PyObject* native_numpy(Frame& f) {
@@ -196,16 +208,19 @@ PyObject* list_of(const Tensor& t, int dim, const char* p) {
   int64_t n = t.sizes()[static_cast<size_t>(dim)];
   int64_t step = t.strides()[static_cast<size_t>(dim)] * size_of(t.dtype());
   Object list = Object::own(PyList_New(n));
-  for (int64_t i = 0; i < n; ++i) PyList_SET_ITEM(list.get(), i, Object::own(list_of(t, dim + 1, p + i * step)).release());
+  for (int64_t i = 0; i < n; ++i)
+    PyList_SET_ITEM(list.get(), i, Object::own(list_of(t, dim + 1, p + i * step)).release());
   return list.release();
 }
 
 const NativeFunction kFunctions[] = {
     {"numpy(Tensor input, *, bool force=False) -> numpy.ndarray",
-     "A NumPy array that shares the tensor's memory; force=True detaches first.", kMethod, native_numpy},
-    {"__array__(Tensor input, object dtype=None, *, object copy=None) -> numpy.ndarray", "NumPy's conversion protocol.",
-     kMethod, native_array},
-    {"tolist(Tensor input) -> object", "The elements as nested lists, or one Python number.", kMethod,
+     "A NumPy array that shares the tensor's memory; force=True detaches first.", kMethod,
+     native_numpy},
+    {"__array__(Tensor input, object dtype=None, *, object copy=None) -> numpy.ndarray",
+     "NumPy's conversion protocol.", kMethod, native_array},
+    {"tolist(Tensor input) -> object", "The elements as nested lists, or one Python number.",
+     kMethod,
      [](Frame& f) { return list_of(f.arg(0).tensor, 0, f.arg(0).tensor.data<const char>()); }},
 };
 
@@ -231,8 +246,9 @@ Tensor from_array(PyObject* array, const char* what) {
   for (int d = 0; d < buffer->ndim; ++d) {
     int64_t n = buffer->shape[d], stride = buffer->strides[d];
     if (stride % buffer->itemsize)
-      fail(ErrorKind::value, "{}(): a stride of {} bytes is no multiple of the element size {}. Copy the array first", what,
-           stride, buffer->itemsize);
+      fail(ErrorKind::value,
+           "{}(): a stride of {} bytes is no multiple of the element size {}. Copy the array first",
+           what, stride, buffer->itemsize);
     is_empty |= n == 0;
     (stride < 0 ? lowest : highest) += (n - 1) * stride;
     sizes.push_back(n);
@@ -242,8 +258,9 @@ Tensor from_array(PyObject* array, const char* what) {
   bool read_only = buffer->readonly;
   int64_t itemsize = buffer->itemsize;
   char* first = static_cast<char*>(buffer->buf);
-  Ref<Storage> storage = wrap_foreign(first + lowest, static_cast<size_t>(highest - lowest + itemsize), release_buffer,
-                                      buffer.get());
+  Ref<Storage> storage =
+      wrap_foreign(first + lowest, static_cast<size_t>(highest - lowest + itemsize), release_buffer,
+                   buffer.get());
   buffer.release();
   storage->read_only = read_only;
   return from_storage(std::move(storage), dtype, sizes, strides, -lowest / itemsize);

@@ -24,12 +24,21 @@ int fill_module(PyObject* module) {
     add_settings();
     add_functions(module);
     Object make_subclass = Object::own(PyObject_GetAttrString(module, "_make_subclass"));
-    check(PyObject_SetAttrString(reinterpret_cast<PyObject*>(tensor_type), "_make_subclass", make_subclass.get()));
+    check(PyObject_SetAttrString(reinterpret_cast<PyObject*>(tensor_type), "_make_subclass",
+                                 make_subclass.get()));
     return 0;
   });
 }
 
-PyModuleDef definition{PyModuleDef_HEAD_INIT, "fluxion._C", "The core of Fluxion.", -1, nullptr, nullptr, nullptr, nullptr, nullptr};
+PyModuleDef definition{PyModuleDef_HEAD_INIT,
+                       "fluxion._C",
+                       "The core of Fluxion.",
+                       -1,
+                       nullptr,
+                       nullptr,
+                       nullptr,
+                       nullptr,
+                       nullptr};
 
 }  // namespace
 

@@ -1,10 +1,10 @@
 // Operators: arithmetic, comparison, conversion to Python numbers.
 #include "autograd/autograd.h"
 #include "ops/functions.h"
-#include "python/src/binder.h"
 #include "python/src/construct.h"
 #include "python/src/convert.h"
 #include "python/src/tensor_type.h"
+#include "python/src/writes.h"
 
 namespace fluxion::python {
 
@@ -46,8 +46,9 @@ PyObject* inplace(PyObject* a, PyObject* b) {
     Operand y(b);
     if (!y) return not_implemented();
     const Tensor& x = tensor_of(a);
+    static const OpDef* const direct = direct_op(name);
     check_no_partial_overlap(x, *y, name);
-    write_inplace(name, x, op(x, *y));
+    update(name, direct, x, *y, [&] { return op(x, *y); });
     return Py_NewRef(a);
   });
 }
@@ -66,9 +67,10 @@ PyObject* power(PyObject* a, PyObject* b, PyObject* modulus) {
   return modulus == Py_None ? binary<pow>(a, b) : not_implemented();
 }
 
-constexpr char kAdd[] = "add", kSub[] = "sub", kMul[] = "mul", kDiv[] = "div", kFloorDivide[] = "floor_divide",
-               kRemainder[] = "remainder", kPow[] = "pow", kAnd[] = "bitwise_and", kOr[] = "bitwise_or",
-               kXor[] = "bitwise_xor", kLeft[] = "bitwise_left_shift", kRight[] = "bitwise_right_shift";
+constexpr char kAdd[] = "add", kSub[] = "sub", kMul[] = "mul", kDiv[] = "div",
+               kFloorDivide[] = "floor_divide", kRemainder[] = "remainder", kPow[] = "pow",
+               kAnd[] = "bitwise_and", kOr[] = "bitwise_or", kXor[] = "bitwise_xor",
+               kLeft[] = "bitwise_left_shift", kRight[] = "bitwise_right_shift";
 
 PyObject* inplace_power(PyObject* a, PyObject* b, PyObject* modulus) {
   return modulus == Py_None ? inplace<pow, kPow>(a, b) : not_implemented();
@@ -91,7 +93,8 @@ int truth(PyObject* a) {
   return guarded_status([&] {
     const Tensor& t = tensor_of(a);
     if (t.numel() != 1)
-      fail(ErrorKind::runtime, "Boolean value of Tensor with {} value{} is ambiguous; use .any() or .all()",
+      fail(ErrorKind::runtime,
+           "Boolean value of Tensor with {} value{} is ambiguous; use .any() or .all()",
            t.numel() ? "more than one" : "no", t.numel() ? "" : "s");
     return is_floating(t.dtype()) ? t.item() != 0 : t.item_int() != 0;
   });
@@ -100,7 +103,8 @@ int truth(PyObject* a) {
 const Tensor& one_element(PyObject* a) {
   const Tensor& t = tensor_of(a);
   if (t.numel() != 1)
-    fail(ErrorKind::value, "only one element tensors can be converted to Python scalars; this one has shape {}",
+    fail(ErrorKind::value,
+         "only one element tensors can be converted to Python scalars; this one has shape {}",
          shape_text(t.sizes()));
   return t;
 }
@@ -118,7 +122,8 @@ PyObject* to_index(PyObject* a) {
   return guarded([&] {
     const Tensor& t = tensor_of(a);
     if (t.numel() != 1 || is_floating(t.dtype()))
-      fail(ErrorKind::type, "only integer tensors of a single element can be converted to an index, not {}",
+      fail(ErrorKind::type,
+           "only integer tensors of a single element can be converted to an index, not {}",
            type_text(t));
     return PyLong_FromLongLong(t.item_int());
   });

@@ -22,8 +22,10 @@ Object call(PyObject* f, auto... args) {
 
 void require_leaf(const Tensor& t, const char* what) {
   if (!t.is_leaf())
-    fail(ErrorKind::runtime, "{}: only leaf tensors (made by the user, without history) can be copied. Use x.detach() or x.clone()",
-         what);
+    fail(
+        ErrorKind::runtime,
+        "{}: only leaf tensors (made by the user, without history) can be copied. Use x.detach() or x.clone()",
+        what);
 }
 
 /// The copy of a storage within one deepcopy: tensors that share memory go on sharing it.
@@ -32,7 +34,8 @@ Ref<Storage> copied_storage(Storage* s, PyObject* memo) {
   if (PyObject* known = PyDict_GetItemWithError(memo, key.get()))
     return static_cast<StoragePair*>(PyCapsule_GetPointer(known, kPair))->copy;
   if (PyErr_Occurred()) throw PythonError();
-  auto pair = std::make_unique<StoragePair>(StoragePair{Ref<Storage>::share(s), allocate(s->nbytes)});
+  auto pair =
+      std::make_unique<StoragePair>(StoragePair{Ref<Storage>::share(s), allocate(s->nbytes)});
   std::memcpy(pair->copy->data, s->data, s->nbytes);
   Ref<Storage> copy = pair->copy;
   Object capsule = Object::own(PyCapsule_New(pair.get(), kPair, [](PyObject* c) {
@@ -62,10 +65,12 @@ PyObject* deepcopy(Frame& f) {
   PyObject* memo = f.object(1);
   const Tensor& t = f.arg(0).tensor;
   require_leaf(t, "deepcopy");
-  if (!PyDict_Check(memo)) fail(ErrorKind::type, "__deepcopy__(): argument 'memo' must be dict, not {}", type_name(memo));
+  if (!PyDict_Check(memo))
+    fail(ErrorKind::type, "__deepcopy__(): argument 'memo' must be dict, not {}", type_name(memo));
   Object id = Object::own(PyLong_FromVoidPtr(f.self()));
   if (PyObject* known = PyDict_GetItemWithError(memo, id.get())) return Py_NewRef(known);
-  Tensor copy = from_storage(copied_storage(t.storage(), memo), t.dtype(), t.sizes(), t.strides(), t.storage_offset());
+  Tensor copy = from_storage(copied_storage(t.storage(), memo), t.dtype(), t.sizes(), t.strides(),
+                             t.storage_offset());
   if (t.requires_grad()) copy.set_requires_grad(true);
   Object o = Object::own(wrap_as(Py_TYPE(f.self()), std::move(copy)));
   check(PyDict_SetItem(memo, id.get(), o.get()));
@@ -94,17 +99,22 @@ PyObject* reduce(Frame& f) {
   Object bytes = Object::own(PyBytes_FromStringAndSize(plain.data<char>(), plain.nbytes()));
   Object rebuild = import("fluxion._C", "_rebuild");
   PyObject* dict = attributes(f.self());
-  return Py_BuildValue("O(OOONOO)", rebuild.get(), Py_TYPE(f.self()), bytes.get(), dtype_object(t.dtype()),
-                       make_tuple(t.sizes()), t.requires_grad() ? Py_True : Py_False, dict ? dict : Py_None);
+  return Py_BuildValue("O(OOONOO)", rebuild.get(), Py_TYPE(f.self()), bytes.get(),
+                       dtype_object(t.dtype()), make_tuple(t.sizes()),
+                       t.requires_grad() ? Py_True : Py_False, dict ? dict : Py_None);
 }
 
 PyObject* rebuild(Frame& f) {
   PyObject *type = f.object(0), *bytes = f.object(1), *dict = f.object(5);
-  if (!PyType_Check(type) || !PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(type), tensor_type) || !PyBytes_Check(bytes))
-    fail(ErrorKind::type, "_rebuild(): needs a Tensor type and bytes, got {} and {}", type_name(type), type_name(bytes));
+  if (!PyType_Check(type) ||
+      !PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(type), tensor_type) ||
+      !PyBytes_Check(bytes))
+    fail(ErrorKind::type, "_rebuild(): needs a Tensor type and bytes, got {} and {}",
+         type_name(type), type_name(bytes));
   Tensor t = empty(f.arg(3).ints, static_cast<DType>(f.arg(2).scalar.i));
   if (PyBytes_GET_SIZE(bytes) != t.nbytes())
-    fail(ErrorKind::value, "_rebuild(): {} bytes do not fill {}", PyBytes_GET_SIZE(bytes), type_text(t));
+    fail(ErrorKind::value, "_rebuild(): {} bytes do not fill {}", PyBytes_GET_SIZE(bytes),
+         type_text(t));
   std::memcpy(t.data(), PyBytes_AS_STRING(bytes), static_cast<size_t>(t.nbytes()));
   if (f.arg(4).scalar.i) t.set_requires_grad(true);
   Object o = Object::own(wrap_as(reinterpret_cast<PyTypeObject*>(type), std::move(t)));
@@ -116,8 +126,10 @@ PyObject* rebuild(Frame& f) {
 }
 
 const NativeFunction kFunctions[] = {
-    {"__deepcopy__(Tensor input, object memo) -> Tensor", "copy.deepcopy; tensors that share memory go on sharing it.", kMethod, deepcopy},
-    {"__copy__(Tensor input) -> Tensor", "copy.copy: another handle to the same memory.", kMethod, shallow_copy},
+    {"__deepcopy__(Tensor input, object memo) -> Tensor",
+     "copy.deepcopy; tensors that share memory go on sharing it.", kMethod, deepcopy},
+    {"__copy__(Tensor input) -> Tensor", "copy.copy: another handle to the same memory.", kMethod,
+     shallow_copy},
     {"__reduce_ex__(Tensor input, object protocol) -> tuple", "pickle.", kMethod, reduce},
     {"_rebuild(object cls, object bytes, dtype dtype, int[] shape, bool requires_grad, object attributes) -> Tensor",
      "Undoes __reduce_ex__.", kPrivate, rebuild},

@@ -32,7 +32,9 @@ PyObject* retains_grad(const Tensor& t) {
 }
 PyObject* yes(const Tensor&) { return boolean(true); }
 PyObject* no(const Tensor&) { return boolean(false); }
-PyObject* version(const Tensor& t) { return PyLong_FromUnsignedLongLong(t.storage()->version.load()); }
+PyObject* version(const Tensor& t) {
+  return PyLong_FromUnsignedLongLong(t.storage()->version.load());
+}
 PyObject* base(const Tensor& t) { return wrap(Tensor(t.impl()->base)); }
 PyObject* grad_fn_object(const Tensor& t) { return wrap_node(grad_fn(t)); }
 PyObject* data(const Tensor& t) { return wrap(t.detach()); }
@@ -45,11 +47,13 @@ PyObject* reversed(const Tensor& t) {
   return wrap(permute(t, dims));
 }
 PyObject* matrix_transpose(const Tensor& t) {
-  if (t.dim() < 2) fail(ErrorKind::runtime, "mT: needs at least 2 dims, got shape {}", shape_text(t.sizes()));
+  if (t.dim() < 2)
+    fail(ErrorKind::runtime, "mT: needs at least 2 dims, got shape {}", shape_text(t.sizes()));
   return wrap(transpose(t, -2, -1));
 }
 PyObject* hermitian(const Tensor& t) {
-  if (t.dim() != 2 && t.dim() != 0) fail(ErrorKind::runtime, "H: needs a matrix, got shape {}", shape_text(t.sizes()));
+  if (t.dim() != 2 && t.dim() != 0)
+    fail(ErrorKind::runtime, "H: needs a matrix, got shape {}", shape_text(t.sizes()));
   return t.dim() ? wrap(transpose(t, 0, 1)) : wrap(t);
 }
 
@@ -114,17 +118,23 @@ PyGetSetDef tensor_properties[] = {
     {"ndim", get<ndim>, nullptr, "int: the number of dims.", nullptr},
     {"itemsize", get<itemsize>, nullptr, "int: bytes per element.", nullptr},
     {"nbytes", get<nbytes>, nullptr, "int: bytes of all elements.", nullptr},
-    {"requires_grad", get<requires_grad>, set_requires_grad, "bool: whether gradients flow to this tensor.", nullptr},
+    {"requires_grad", get<requires_grad>, set_requires_grad,
+     "bool: whether gradients flow to this tensor.", nullptr},
     {"is_leaf", get<is_leaf>, nullptr, "bool: whether the tensor has no history.", nullptr},
-    {"retains_grad", get<retains_grad>, nullptr, "bool: whether retain_grad() was called on a non-leaf.", nullptr},
+    {"retains_grad", get<retains_grad>, nullptr,
+     "bool: whether retain_grad() was called on a non-leaf.", nullptr},
     {"grad", get_grad, set_grad, "Tensor | None: the accumulated gradient.", nullptr},
-    {"grad_fn", get<grad_fn_object>, nullptr, "object: the node that made the tensor; None for a leaf.", nullptr},
+    {"grad_fn", get<grad_fn_object>, nullptr,
+     "object: the node that made the tensor; None for a leaf.", nullptr},
     {"data", get<data>, set_data_property,
-     "Tensor: the same memory without history; assigning rebinds the tensor to other memory.", nullptr},
+     "Tensor: the same memory without history; assigning rebinds the tensor to other memory.",
+     nullptr},
     {"T", get<reversed>, nullptr, "Tensor: the view with all dims reversed.", nullptr},
-    {"mT", get<matrix_transpose>, nullptr, "Tensor: the view with the last two dims exchanged.", nullptr},
+    {"mT", get<matrix_transpose>, nullptr, "Tensor: the view with the last two dims exchanged.",
+     nullptr},
     {"H", get<hermitian>, nullptr, "Tensor: the (conjugate) transpose of a matrix.", nullptr},
-    {"mH", get<matrix_transpose>, nullptr, "Tensor: the (conjugate) transpose of the last two dims.", nullptr},
+    {"mH", get<matrix_transpose>, nullptr,
+     "Tensor: the (conjugate) transpose of the last two dims.", nullptr},
     {"real", get<itself>, nullptr, "Tensor: the tensor itself.", nullptr},
     {"is_cpu", get<yes>, nullptr, "bool: True.", nullptr},
     {"is_cuda", get<no>, nullptr, "bool: False.", nullptr},

@@ -8,7 +8,9 @@ PyObject* tensor_repr(PyObject* self) {
   return guarded([&] {
     const Tensor& t = tensor_of(self);
     std::string name = grad_fn_name(t);
-    return text(to_text(t, !name.empty() ? "grad_fn=<" + name + ">" : t.requires_grad() ? "requires_grad=True" : ""));
+    return text(to_text(t, !name.empty()       ? "grad_fn=<" + name + ">"
+                           : t.requires_grad() ? "requires_grad=True"
+                                               : ""));
   });
 }
 

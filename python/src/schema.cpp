@@ -42,10 +42,10 @@ struct KindName {
   Kind kind;
 };
 constexpr KindName kKinds[] = {
-    {"Tensor", Kind::tensor},   {"Tensor[]", Kind::tensors}, {"Number", Kind::number},
-    {"int", Kind::integer},     {"int[]", Kind::integers},   {"float", Kind::real},
-    {"bool", Kind::boolean},    {"Scalar", Kind::scalar},    {"dtype", Kind::dtype},
-    {"str", Kind::text},        {"Generator", Kind::generator}, {"object", Kind::object},
+    {"Tensor", Kind::tensor},  {"Tensor[]", Kind::tensors},    {"Number", Kind::number},
+    {"int", Kind::integer},    {"int[]", Kind::integers},      {"float", Kind::real},
+    {"bool", Kind::boolean},   {"Scalar", Kind::scalar},       {"dtype", Kind::dtype},
+    {"str", Kind::text},       {"Generator", Kind::generator}, {"object", Kind::object},
     {"ignored", Kind::ignored}};
 
 void parse_type(std::string_view schema, std::string_view type, Param& p) {
@@ -58,7 +58,8 @@ void parse_type(std::string_view schema, std::string_view type, Param& p) {
     p.variadic = true;
     plain.replace(plain.size() - 3, 3, "[]");
   }
-  if (size_t open = plain.find('['); open != std::string::npos) plain.replace(open, std::string::npos, "[]");
+  if (size_t open = plain.find('['); open != std::string::npos)
+    plain.replace(open, std::string::npos, "[]");
   for (const KindName& k : kKinds)
     if (k.name == plain) {
       p.kind = k.kind;
@@ -70,7 +71,8 @@ void parse_type(std::string_view schema, std::string_view type, Param& p) {
 Scalar parse_number(std::string_view schema, std::string_view s) {
   if (s == "True" || s == "False") return Scalar(s == "True");
   if (s == "inf" || s == "-inf")
-    return Scalar(s == "inf" ? std::numeric_limits<double>::infinity() : -std::numeric_limits<double>::infinity());
+    return Scalar(s == "inf" ? std::numeric_limits<double>::infinity()
+                             : -std::numeric_limits<double>::infinity());
   int64_t i = 0;
   auto [end, error] = std::from_chars(s.data(), s.data() + s.size(), i);
   if (error == std::errc{} && end == s.data() + s.size()) return Scalar(i);
@@ -90,10 +92,14 @@ void parse_default(std::string_view schema, std::string_view value, Param& p) {
     return;
   }
   switch (p.kind) {
-    case Kind::text: p.fallback.text = value.substr(1, value.size() - 2); break;  // points into the schema
+    case Kind::text:
+      p.fallback.text = value.substr(1, value.size() - 2);
+      break;  // points into the schema
     case Kind::integers: {
-      if (value.starts_with('[') || value.starts_with('(')) value = value.substr(1, value.size() - 2);
-      for (std::string_view item : split(value)) p.fallback_ints.push_back(parse_number(schema, item).as_int());
+      if (value.starts_with('[') || value.starts_with('('))
+        value = value.substr(1, value.size() - 2);
+      for (std::string_view item : split(value))
+        p.fallback_ints.push_back(parse_number(schema, item).as_int());
       p.fallback.ints = p.fallback_ints;
       break;
     }
@@ -142,7 +148,8 @@ std::string_view Param::name_text() const { return PyUnicode_AsUTF8(name); }
 Signature parse_schema(std::string_view schema) {
   Signature s;
   size_t open = schema.find('('), arrow = schema.find("->");
-  if (open == std::string_view::npos || arrow == std::string_view::npos) malformed(schema, "no '(' or '->'");
+  if (open == std::string_view::npos || arrow == std::string_view::npos)
+    malformed(schema, "no '(' or '->'");
   size_t close = schema.rfind(')', arrow);
   s.name = schema.substr(0, open);
   bool keyword_only = false;

@@ -19,7 +19,9 @@ PyObject* dtype_result(DType t) { return Py_NewRef(dtype_object(t)); }
 
 PyObject* set_default(Frame& f) {
   DType t = dtype_at(f, 0);
-  if (!is_floating(t)) fail(ErrorKind::type, "set_default_dtype(): the default must be a floating dtype, not {}", name(t));
+  if (!is_floating(t))
+    fail(ErrorKind::type, "set_default_dtype(): the default must be a floating dtype, not {}",
+         name(t));
   set_default_dtype(t);
   return none();
 }
@@ -38,7 +40,9 @@ PyObject* set_printoptions(Frame& f) {
     if (profile == "default") o = defaults;
     else if (profile == "short") o = {.precision = 2, .edgeitems = 2};
     else if (profile == "full") o = {.threshold = INT64_MAX};
-    else fail(ErrorKind::value, "set_printoptions(): profile must be 'default', 'short' or 'full', not '{}'", profile);
+    else
+      fail(ErrorKind::value,
+           "set_printoptions(): profile must be 'default', 'short' or 'full', not '{}'", profile);
   }
   auto number = [&](size_t i, auto& field) {
     if (f.arg(i).none) return;
@@ -54,8 +58,10 @@ PyObject* set_printoptions(Frame& f) {
 }
 
 const NativeFunction kFunctions[] = {
-    {"get_num_threads() -> int", "How many threads one op may use.", kFunction, [](Frame&) { return PyLong_FromLong(num_threads()); }},
-    {"set_num_threads(int threads) -> None", "Sets how many threads one op may use; results do not depend on it.", kFunction,
+    {"get_num_threads() -> int", "How many threads one op may use.", kFunction,
+     [](Frame&) { return PyLong_FromLong(num_threads()); }},
+    {"set_num_threads(int threads) -> None",
+     "Sets how many threads one op may use; results do not depend on it.", kFunction,
      [](Frame& f) {
        set_num_threads(static_cast<int>(std::clamp<int64_t>(f.arg(0).scalar.i, 0, 1 << 16)));
        return none();
@@ -64,19 +70,22 @@ const NativeFunction kFunctions[] = {
      "Sets how tensors print.", kFunction, set_printoptions},
     {"get_default_dtype() -> dtype", "The dtype of new floating tensors.", kFunction,
      [](Frame&) { return dtype_result(default_dtype()); }},
-    {"set_default_dtype(dtype d) -> None", "Sets the dtype of new floating tensors.", kFunction, set_default},
-    {"promote_types(dtype type1, dtype type2) -> dtype", "The least dtype that both convert to.", kFunction,
-     [](Frame& f) { return dtype_result(promote(dtype_at(f, 0), dtype_at(f, 1))); }},
-    {"result_type(Number tensor1, Number tensor2) -> dtype", "The dtype of an op on these operands.", kFunction, result_type},
-    {"can_cast(dtype from_, dtype to) -> bool", "True if in-place ops may convert so: never to a lower category.", kFunction,
+    {"set_default_dtype(dtype d) -> None", "Sets the dtype of new floating tensors.", kFunction,
+     set_default},
+    {"promote_types(dtype type1, dtype type2) -> dtype", "The least dtype that both convert to.",
+     kFunction, [](Frame& f) { return dtype_result(promote(dtype_at(f, 0), dtype_at(f, 1))); }},
+    {"result_type(Number tensor1, Number tensor2) -> dtype",
+     "The dtype of an op on these operands.", kFunction, result_type},
+    {"can_cast(dtype from_, dtype to) -> bool",
+     "True if in-place ops may convert so: never to a lower category.", kFunction,
      [](Frame& f) { return boolean(category(dtype_at(f, 0)) <= category(dtype_at(f, 1))); }},
     {"_empty_cache() -> None", "Returns cached memory to the system.", kPrivate,
      [](Frame&) {
        empty_cache();
        return none();
      }},
-    {"_snapshot_bytes_copied() -> int", "Bytes that in-place writes had to copy for saved tensors.", kPrivate,
-     [](Frame&) { return PyLong_FromUnsignedLongLong(snapshot_bytes_copied()); }},
+    {"_snapshot_bytes_copied() -> int", "Bytes that in-place writes had to copy for saved tensors.",
+     kPrivate, [](Frame&) { return PyLong_FromUnsignedLongLong(snapshot_bytes_copied()); }},
 };
 
 }  // namespace

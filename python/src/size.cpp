@@ -12,7 +12,8 @@ PyObject* from_tuple(PyObject* tuple) {
   Py_ssize_t n = PyTuple_GET_SIZE(tuple);
   PyObject* size = size_type->tp_alloc(size_type, n);
   if (size)
-    for (Py_ssize_t i = 0; i < n; ++i) PyTuple_SET_ITEM(size, i, Py_NewRef(PyTuple_GET_ITEM(tuple, i)));
+    for (Py_ssize_t i = 0; i < n; ++i)
+      PyTuple_SET_ITEM(size, i, Py_NewRef(PyTuple_GET_ITEM(tuple, i)));
   Py_DECREF(tuple);
   return size;
 }
@@ -62,7 +63,8 @@ PyObject* numel(PyObject* self, PyObject*) {
   return product;
 }
 
-PyMethodDef methods[] = {{"numel", numel, METH_NOARGS, "The number of elements of a tensor of this size."}, {}};
+PyMethodDef methods[] = {
+    {"numel", numel, METH_NOARGS, "The number of elements of a tensor of this size."}, {}};
 PyType_Slot slots[] = {{Py_tp_new, reinterpret_cast<void*>(create)},
                        {Py_tp_repr, reinterpret_cast<void*>(repr)},
                        {Py_nb_add, reinterpret_cast<void*>(add)},
@@ -84,7 +86,9 @@ PyObject* fill(PyObject* tuple, Ints values) {
 PyObject* make_size(Ints sizes) {
   return fill(size_type->tp_alloc(size_type, static_cast<Py_ssize_t>(sizes.size())), sizes);
 }
-PyObject* make_tuple(Ints values) { return fill(PyTuple_New(static_cast<Py_ssize_t>(values.size())), values); }
+PyObject* make_tuple(Ints values) {
+  return fill(PyTuple_New(static_cast<Py_ssize_t>(values.size())), values);
+}
 
 void add_size(PyObject* module) {
   size_type = add_type(module, &spec, reinterpret_cast<PyObject*>(&PyTuple_Type));

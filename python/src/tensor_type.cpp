@@ -37,10 +37,8 @@ void destroy(PyObject* self) {
   Py_CLEAR(o.dict);
   Py_CLEAR(o.grad);
   o.t.~Tensor();
-  if (type == tensor_type && free_count < kFreeListSize)
-    free_list[free_count++] = self;
-  else
-    type->tp_free(self);
+  if (type == tensor_type && free_count < kFreeListSize) free_list[free_count++] = self;
+  else type->tp_free(self);
   Py_DECREF(type);
 }
 
@@ -111,16 +109,17 @@ PyObject* wrap_tuple(std::span<Tensor> tensors) {
 
 void add_tensor_type(PyObject* module) {
   static std::vector<PyGetSetDef> properties = all_properties();  // the type keeps pointers to it
-  std::vector<PyType_Slot> slots{{Py_tp_new, reinterpret_cast<void*>(tensor_new)},
-                                 {Py_tp_dealloc, reinterpret_cast<void*>(destroy)},
-                                 {Py_tp_traverse, reinterpret_cast<void*>(traverse)},
-                                 {Py_tp_clear, reinterpret_cast<void*>(clear)},
-                                 {Py_tp_setattro, reinterpret_cast<void*>(set_attribute)},
-                                 {Py_tp_hash, reinterpret_cast<void*>(hash)},
-                                 {Py_tp_repr, reinterpret_cast<void*>(tensor_repr)},
-                                 {Py_tp_members, members},
-                                 {Py_tp_getset, properties.data()},
-                                 {Py_tp_doc, const_cast<char*>("A handle to an n-dimensional array of one dtype.")}};
+  std::vector<PyType_Slot> slots{
+      {Py_tp_new, reinterpret_cast<void*>(tensor_new)},
+      {Py_tp_dealloc, reinterpret_cast<void*>(destroy)},
+      {Py_tp_traverse, reinterpret_cast<void*>(traverse)},
+      {Py_tp_clear, reinterpret_cast<void*>(clear)},
+      {Py_tp_setattro, reinterpret_cast<void*>(set_attribute)},
+      {Py_tp_hash, reinterpret_cast<void*>(hash)},
+      {Py_tp_repr, reinterpret_cast<void*>(tensor_repr)},
+      {Py_tp_members, members},
+      {Py_tp_getset, properties.data()},
+      {Py_tp_doc, const_cast<char*>("A handle to an n-dimensional array of one dtype.")}};
   fill_number_slots(slots);
   fill_index_slots(slots);
   fill_buffer_slots(slots);

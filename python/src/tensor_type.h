@@ -9,11 +9,10 @@
 namespace fluxion::python {
 
 struct PyTensor {
-  PyObject_HEAD
-  PyObject* dict;      // lazily; the object is tracked by the collector from then on
+  PyObject_HEAD PyObject* dict;  // lazily; the object is tracked by the collector from then on
   PyObject* weakrefs;
-  PyObject* grad;      // the Python object of p.grad, kept so that its identity and attributes persist
-  Tensor t;            // always defined
+  PyObject* grad;  // the Python object of p.grad, kept so that its identity and attributes persist
+  Tensor t;        // always defined
 };
 
 extern PyTypeObject* tensor_type;

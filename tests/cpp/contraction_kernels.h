@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "compiled_kernels.h"
+#include "kernels/attention.h"
 #include "kernels/tiles.h"
+#include "loops/attention.h"
 #include "loops/micro.h"
 #include "tensor/threads.h"
 
@@ -21,6 +23,9 @@ inline bool has_wide_vectors() { return __builtin_cpu_supports("avx512vl") && __
 /// Names of the kernels below.
 inline std::string tile_name(Elem e, int variant) { return "tile_" + std::to_string(int(e)) + "_" + std::to_string(variant); }
 inline std::string finish_name(Elem out, int bias) { return "finish_" + std::to_string(int(out)) + "_" + std::to_string(bias); }
+inline std::string attention_name(const std::string& what, Elem e, int kind = 0) {
+  return "attention_" + what + "_" + std::to_string(int(e)) + "_" + std::to_string(kind);
+}
 
 inline std::vector<loops::Function> contraction_functions() {
   std::vector<loops::Function> all;
@@ -36,6 +41,14 @@ inline std::vector<loops::Function> contraction_functions() {
     for (int bias = 0; bias < kernels::kBiasSides; ++bias) {
       const Elem o = static_cast<Elem>(out), compute = o == Elem::i64 || o == Elem::f64 ? o : o >= Elem::f16 ? Elem::f32 : Elem::i32;
       all.push_back(loops::finish_tile(finish_name(o, bias), compute, o, static_cast<kernels::BiasSide>(bias)));
+    }
+  for (Elem e : {Elem::f32, Elem::f64, Elem::f16, Elem::bf16})
+    all.push_back(loops::attention_shift(attention_name("shift", e), e == Elem::f64 ? e : Elem::f32, e));
+  for (Elem e : {Elem::f32, Elem::f64})
+    for (int kind = 0; kind < kernels::kMaskKinds; ++kind) {
+      const auto k = static_cast<kernels::MaskKind>(kind);
+      all.push_back(loops::attention_softmax(attention_name("softmax", e, kind), e, k));
+      all.push_back(loops::attention_gradient(attention_name("gradient", e, kind), e, k));
     }
   return all;
 }
@@ -55,20 +68,38 @@ inline kernels::Tiles tiles_of(Elem compute, bool wide) {
   return t;
 }
 
-/// Sum over k of term(k), in chunks of 256 fma chains: the definition.
-template <class T, class A, class B>
-T contract(int64_t k, const A& a, const B& b) {
-  T total = 0;
+/// Finishers for results in `out`, of sums in the compute dtype of `in`.
+inline kernels::ContractionKernels contraction_of(Elem in, Elem out, bool wide) {
+  const Elem compute = in == Elem::f64 || in == Elem::i64 ? in : in >= Elem::f16 ? Elem::f32 : Elem::i32;
+  kernels::ContractionKernels k{tiles_of(compute, wide), {}};
+  for (int side = 0; side < kernels::kBiasSides; ++side) k.finish[side] = contraction_kernels()[finish_name(out, side)];
+  return k;
+}
+
+/// Sum over k of a(k) * b(k), in chunks of 256 fma chains: the definition. Terms that are not present(k) are left out, and so
+/// are chunks without any; `nothing` is the empty sum.
+template <class T, class A, class B, class Present>
+T contract(int64_t k, const A& a, const B& b, const Present& present, T nothing = 0) {
+  T total = nothing;
+  bool first = true;
   for (int64_t begin = 0; begin < k; begin += kernels::kChunk) {
     T chunk = 0;
+    bool any = false;
     for (int64_t i = begin; i < std::min(k, begin + kernels::kChunk); ++i) {
+      if (!present(i)) continue;
+      any = true;
       if constexpr (std::is_floating_point_v<T>) chunk = std::fma(a(i), b(i), chunk);
       else chunk = static_cast<T>(static_cast<std::make_unsigned_t<T>>(a(i)) * static_cast<std::make_unsigned_t<T>>(b(i)) +
                                   static_cast<std::make_unsigned_t<T>>(chunk));
     }
-    total = begin == 0 ? chunk : static_cast<T>(total + chunk);
+    if (any) total = first ? chunk : static_cast<T>(total + chunk), first = false;
   }
   return total;
+}
+
+template <class T, class A, class B>
+T contract(int64_t k, const A& a, const B& b) {
+  return contract<T>(k, a, b, [](int64_t) { return true; });
 }
 
 template <class T>

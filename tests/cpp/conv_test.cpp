@@ -115,17 +115,11 @@ std::vector<T> expected_weight_gradient(const ConvShape& s, const Tensors<T>& t)
   return out;
 }
 
-ContractionKernels kernels_for(Elem elem, bool wide) {
-  ContractionKernels k{tiles_of(elem == Elem::f64 ? elem : Elem::f32, wide), {}};
-  for (int side = 0; side < kBiasSides; ++side) k.finish[side] = contraction_kernels()[finish_name(elem, side)];
-  return k;
-}
-
 enum Op { kForward, kInputGradient, kWeightGradient };
 
 template <class Out, class In>
 std::vector<Out> run(Op op, const ConvShape& s, bool wide, const Tensors<In>& t, const void* bias) {
-  const ContractionKernels k = kernels_for(s.elem, wide);
+  const ContractionKernels k = contraction_of(s.elem, s.elem, wide);
   const size_t sizes[] = {t.output.size(), t.input.size(), t.weight.size()};
   const size_t bytes[] = {conv_workspace(s, k), conv_input_gradient_workspace(s, k), conv_weight_gradient_workspace(s, k)};
   std::vector<Out> out(sizes[op] + 1, Out(77));

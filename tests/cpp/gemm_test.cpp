@@ -34,18 +34,12 @@ struct Case {
   BiasSide bias = BiasSide::none;
 };
 
-ContractionKernels kernels_for(Elem in, Elem out, const Case& c) {
-  ContractionKernels k{tiles_of(contraction_compute(in), c.wide), {}};
-  for (int side = 0; side < kBiasSides; ++side) k.finish[side] = contraction_kernels()[finish_name(out, side)];
-  return k;
-}
-
 template <class In, class Out>
 std::vector<Out> product(const Case& c, Elem in, Elem out, const std::vector<In>& a, const std::vector<In>& b, const void* bias) {
   std::vector<Out> result(static_cast<size_t>(c.batch * c.m * c.n) + 1, Out(77));
   GemmArgs g{1, {c.batch}, c.m, c.n, c.k, in, matrix(a.data(), c.m, c.k, c.a), matrix(b.data(), c.k, c.n, c.b), out,
              matrix(result.data(), c.m, c.n, kRowMajor), c.bias, bias, c.threads};
-  const ContractionKernels k = kernels_for(in, out, c);
+  const ContractionKernels k = contraction_of(in, out, c.wide);
   TestContext ctx(gemm_workspace(g, k), c.threads);
   EXPECT_EQ(gemm(*ctx, g, k), kOk);
   EXPECT_EQ(result.back(), Out(77)) << "wrote past the end";
@@ -167,7 +161,7 @@ TEST(Gemm, BroadcastBatchReadsOneMatrix) {
   // a: (3, 2) matrices stored with the batch dims exchanged; b: 3 matrices, each used twice.
   GemmArgs g{2, {3, 2}, m, n, k, Elem::f32, {a.data(), k, 1, {m * k, 3 * m * k}}, {b.data(), n, 1, {k * n, 0}}, Elem::f32,
              {result.data(), n, 1, {2 * m * n, m * n}}, BiasSide::none, nullptr, 1};
-  const ContractionKernels kernels{tiles_of(Elem::f32, false), {}};
+  const ContractionKernels kernels = contraction_of(Elem::f32, Elem::f32, false);
   TestContext ctx(gemm_workspace(g, kernels), 1);
   ASSERT_EQ(gemm(*ctx, g, kernels), kOk);
   for (int64_t z = 0; z < 6; ++z) {
@@ -185,7 +179,7 @@ TEST(Gemm, RefusesASmallWorkspace) {
   std::vector<float> a(100 * 100), c(100 * 100);
   GemmArgs g{0, {}, 100, 100, 100, Elem::f32, matrix(a.data(), 100, 100, kColumnMajor), matrix(a.data(), 100, 100, kRowMajor),
              Elem::f32, matrix(c.data(), 100, 100, kRowMajor), BiasSide::none, nullptr, 1};
-  const ContractionKernels kernels{tiles_of(Elem::f32, false), {}};
+  const ContractionKernels kernels = contraction_of(Elem::f32, Elem::f32, false);
   TestContext ctx(gemm_workspace(g, kernels) - 64, 1);
   EXPECT_EQ(gemm(*ctx, g, kernels), kWorkspaceTooSmall);
 }

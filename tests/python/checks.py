@@ -102,24 +102,27 @@ def numeric_gradient(f, x, step=1e-6):
     return slope.reshape(tuple(x.shape))
 
 
+def weighted(t):
+    """The sum of t's elements, weighted so that none cancels."""
+    return (
+        t * fx.linspace(0.5, 1.5, max(t.numel(), 1), dtype=t.dtype)[: t.numel()].view(t.shape)
+    ).sum()
+
+
 def assert_gradient(f, x, order=1, tolerance=1e-6):
     """The gradients of f at x up to `order` agree with finite differences of the order below."""
 
     def derivative(n, at):
-        """The sum of the n-th derivative's elements, weighted so that none cancels."""
-        y = f(at)
+        y = weighted(f(at))
         for _ in range(n):
             (g,) = (
                 fx.autograd.grad(y, at, create_graph=True)
                 if y.requires_grad
                 else (fx.zeros_like(at),)
             )
-            y = (g * weights).sum()
+            y = weighted(g)
         return y
 
-    weights = fx.linspace(0.5, 1.5, max(x.numel(), 1), dtype=fx.float64)[: x.numel()].view(
-        tuple(x.shape)
-    )
     for n in range(order):
 
         def below(at, n=n):

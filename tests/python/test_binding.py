@@ -75,7 +75,11 @@ def test_grad_object_persists():
     assert p.grad is h
     del p.grad
     assert p.grad is None
-    for bad, kind in ((1, TypeError), (fx.zeros(3), RuntimeError), (fx.zeros(2, dtype=fx.float64), RuntimeError)):
+    for bad, kind in (
+        (1, TypeError),
+        (fx.zeros(3), RuntimeError),
+        (fx.zeros(2, dtype=fx.float64), RuntimeError),
+    ):
         with pytest.raises(kind, match="grad"):
             p.grad = bad
 
@@ -144,7 +148,10 @@ def test_inplace_operators():
     x **= 2
     x //= 3
     x %= 7
-    assert x.tolist() == [((4.0 * 1.5) ** 2 // 3) % 7, ((8.0 * 1.5) ** 2 // 3) % 7] and x.data_ptr() == p
+    assert (
+        x.tolist() == [((4.0 * 1.5) ** 2 // 3) % 7, ((8.0 * 1.5) ** 2 // 3) % 7]
+        and x.data_ptr() == p
+    )
     m = fx.tensor([True, False])
     m |= fx.tensor([False, True])
     m &= fx.tensor([True, False])
@@ -162,7 +169,12 @@ def test_inplace_through_other_views():
 
 def test_unary_operators():
     x = fx.tensor([1, -2])
-    assert (-x).tolist() == [-1, 2] and (~x).tolist() == [-2, 1] and abs(x).tolist() == [1, 2] and (+x) is x
+    assert (
+        (-x).tolist() == [-1, 2]
+        and (~x).tolist() == [-2, 1]
+        and abs(x).tolist() == [1, 2]
+        and (+x) is x
+    )
     assert (~fx.tensor([True, False])).tolist() == [False, True]
 
 
@@ -173,7 +185,7 @@ def test_operands_that_do_not_fit():
             x + other
     assert (x == None) is False and (x != "a") is True  # noqa: E711
     with pytest.raises(TypeError, match="'<' not supported"):
-        x < "a"
+        x < "a"  # noqa: B015
 
 
 def test_conversions_to_python():
@@ -183,11 +195,15 @@ def test_conversions_to_python():
     assert fx.tensor(True).item() is True and fx.tensor([[1.5]]).item() == 1.5
     assert list(range(fx.tensor(3))) == [0, 1, 2]
     assert round(float(fx.tensor(2.5))) == 2 and math.isnan(fx.tensor(math.nan))
-    with pytest.raises(RuntimeError, match="Boolean value of Tensor with more than one value is ambiguous"):
+    with pytest.raises(
+        RuntimeError, match="Boolean value of Tensor with more than one value is ambiguous"
+    ):
         bool(fx.ones(2))
     with pytest.raises(RuntimeError, match="Boolean value of Tensor with no values is ambiguous"):
         bool(fx.ones(0))
-    with pytest.raises(ValueError, match="only one element tensors can be converted to Python scalars"):
+    with pytest.raises(
+        ValueError, match="only one element tensors can be converted to Python scalars"
+    ):
         float(fx.ones(2))
     with pytest.raises(TypeError, match="only integer tensors of a single element"):
         [1, 2][fx.tensor(1.0)]
@@ -294,7 +310,11 @@ def test_as_tensor_shares():
 
 
 def test_tensor_type_as_constructor():
-    assert fx.Tensor().shape == (0,) and fx.Tensor(2, 3).shape == (2, 3) and fx.Tensor(fx.Size([4])).shape == (4,)
+    assert (
+        fx.Tensor().shape == (0,)
+        and fx.Tensor(2, 3).shape == (2, 3)
+        and fx.Tensor(fx.Size([4])).shape == (4,)
+    )
     assert fx.Tensor([1, 2]).dtype is fx.float32 and fx.Tensor((1, 2)).tolist() == [1, 2]
     with pytest.raises(TypeError, match="must be a sequence"):
         fx.Tensor(2.5)
@@ -302,7 +322,11 @@ def test_tensor_type_as_constructor():
 
 def test_default_dtype():
     fx.set_default_dtype(fx.float64)
-    assert fx.get_default_dtype() is fx.float64 and fx.tensor(1.0).dtype is fx.float64 and fx.zeros(1).dtype is fx.float64
+    assert (
+        fx.get_default_dtype() is fx.float64
+        and fx.tensor(1.0).dtype is fx.float64
+        and fx.zeros(1).dtype is fx.float64
+    )
     with pytest.raises(TypeError, match="floating"):
         fx.set_default_dtype(fx.int32)
 
@@ -310,7 +334,11 @@ def test_default_dtype():
 # --- arguments
 
 
-@pytest.mark.parametrize("args", [(2, 3), ((2, 3),), ([2, 3],), (fx.Size([2, 3]),), (np.int64(2), fx.tensor(3))], ids=repr)
+@pytest.mark.parametrize(
+    "args",
+    [(2, 3), ((2, 3),), ([2, 3],), (fx.Size([2, 3]),), (np.int64(2), fx.tensor(3))],
+    ids=repr,
+)
 def test_sizes_as_varargs_or_sequence(args):
     assert fx.zeros(*args).shape == (2, 3)
     assert fx.ones(6).view(*args).shape == (2, 3)
@@ -318,27 +346,42 @@ def test_sizes_as_varargs_or_sequence(args):
 
 
 def test_size_by_keyword():
-    assert fx.zeros(size=(2, 3)).shape == (2, 3) and fx.zeros(()).shape == () and fx.zeros(3, dtype=fx.int8).itemsize == 1
+    assert (
+        fx.zeros(size=(2, 3)).shape == (2, 3)
+        and fx.zeros(()).shape == ()
+        and fx.zeros(3, dtype=fx.int8).itemsize == 1
+    )
 
 
 def test_dims():
     x = fx.ones(2, 3, 4)
-    assert x.sum(0).shape == (3, 4) and x.sum((0, -1)).shape == (3,) and x.sum(dim=[1], keepdim=True).shape == (2, 1, 4)
-    assert x.sum(axis=0, keepdims=True).shape == (1, 3, 4) and fx.sum(input=x, dim=fx.tensor(1)).shape == (2, 4)
+    assert (
+        x.sum(0).shape == (3, 4)
+        and x.sum((0, -1)).shape == (3,)
+        and x.sum(dim=[1], keepdim=True).shape == (2, 1, 4)
+    )
+    assert x.sum(axis=0, keepdims=True).shape == (1, 3, 4) and fx.sum(
+        input=x, dim=fx.tensor(1)
+    ).shape == (2, 4)
 
 
 def test_device_and_ignored_keywords():
     x = fx.zeros(2, device="cpu", layout=fx.strided, pin_memory=False)
     assert fx.zeros(2, device=fx.device("cpu")).device == x.device
     assert fx.empty_like(x, memory_format=fx.preserve_format).shape == (2,)
-    with pytest.raises(RuntimeError, match="device 'cuda' is not available: this build of Fluxion has only 'cpu'"):
+    with pytest.raises(
+        RuntimeError, match="device 'cuda' is not available: this build of Fluxion has only 'cpu'"
+    ):
         fx.zeros(2, device="cuda:0")
 
 
 def test_to():
     x = fx.ones(2)
     assert x.to(fx.float16).dtype is fx.float16 and x.to("cpu", fx.int32).dtype is fx.int32
-    assert x.to(dtype=fx.int8).dtype is fx.int8 and x.to(fx.zeros(1, dtype=fx.float64)).dtype is fx.float64
+    assert (
+        x.to(dtype=fx.int8).dtype is fx.int8
+        and x.to(fx.zeros(1, dtype=fx.float64)).dtype is fx.float64
+    )
     assert x.to("cpu") is x and x.to(x) is x and x.to(fx.float32, copy=True) is not x
     assert x.to(device="cpu", dtype=fx.long, non_blocking=True).dtype is fx.int64
     for bad in ("cuda", fx.device("meta")):
@@ -355,7 +398,10 @@ def test_dtype_conversions():
     for method, dtype in names.items():
         assert getattr(x, method)().dtype is getattr(fx, dtype)
     assert x.type() == "fluxion.LongTensor" and x.type(fx.float32).dtype is fx.float32
-    assert x.type("torch.FloatTensor").dtype is fx.float32 and x.type_as(fx.ones(1)).dtype is fx.float32
+    assert (
+        x.type("torch.FloatTensor").dtype is fx.float32
+        and x.type_as(fx.ones(1)).dtype is fx.float32
+    )
     assert isinstance(x, fx.LongTensor) and not isinstance(x, fx.FloatTensor)
     assert fx.FloatTensor([1, 2]).dtype is fx.float32 and fx.LongTensor(2).shape == (2,)
 
@@ -371,7 +417,9 @@ def test_view_as_dtype():
 def test_out():
     out = fx.empty(0)
     view = out.view(-1)
-    assert fx.add(fx.ones(3), 1, out=out) is out and out.tolist() == [2, 2, 2] and view.shape == (0,)
+    assert (
+        fx.add(fx.ones(3), 1, out=out) is out and out.tolist() == [2, 2, 2] and view.shape == (0,)
+    )
     out = fx.zeros(3)
     p = out.data_ptr()
     fx.mul(fx.ones(3), 4, out=out)
@@ -389,7 +437,10 @@ def test_named_results():
     assert type(r).__name__ == "max" and r.values.tolist() == [1, 1] and r[1] is r.indices
     values, indices = fx.max(fx.tensor([[1, 3], [4, 2]]), dim=1)
     assert values.tolist() == [3, 4] and indices.tolist() == [1, 0]
-    assert fx.max(fx.tensor([1, 3])).item() == 3 and fx.max(fx.ones(2), fx.zeros(2)).tolist() == [1, 1]
+    assert fx.max(fx.tensor([1, 3])).item() == 3 and fx.max(fx.ones(2), fx.zeros(2)).tolist() == [
+        1,
+        1,
+    ]
 
 
 def test_callables():
@@ -412,12 +463,31 @@ def test_callables():
 
 def test_attributes():
     x = fx.ones(2, 3)
-    assert (x.shape, x.ndim, x.dtype, x.itemsize, x.nbytes, x.layout) == ((2, 3), 2, fx.float32, 4, 24, fx.strided)
-    assert (x.is_cpu, x.is_cuda, x.is_leaf, x.requires_grad, x.grad_fn, x._base) == (True, False, True, False, None, None)
+    assert (x.shape, x.ndim, x.dtype, x.itemsize, x.nbytes, x.layout) == (
+        (2, 3),
+        2,
+        fx.float32,
+        4,
+        24,
+        fx.strided,
+    )
+    assert (x.is_cpu, x.is_cuda, x.is_leaf, x.requires_grad, x.grad_fn, x._base) == (
+        True,
+        False,
+        True,
+        False,
+        None,
+        None,
+    )
     assert x.size() == x.shape and x.size(-1) == 3 and x.stride() == (3, 1) and x.stride(0) == 3
     assert x.numel() == fx.numel(x) == x.nelement() == 6 and x.dim() == 2 and x.element_size() == 4
     assert x.T.shape == x.mT.shape == x.H.shape == (3, 2) and fx.ones(2, 3, 4).mT.shape == (2, 4, 3)
-    assert x[1].storage_offset() == 3 and not x.T.is_contiguous() and x[0]._base is x and x[0]._is_view()
+    assert (
+        x[1].storage_offset() == 3
+        and not x.T.is_contiguous()
+        and x[0]._base is x
+        and x[0]._is_view()
+    )
     assert x.is_floating_point() and fx.is_tensor(x) and not fx.is_tensor(1)
     v = x._version
     x += 1
@@ -442,7 +512,11 @@ def test_data():
     d = x.data
     x.data = y
     y[0] = 9
-    assert x.tolist() == [9, 1, 2, 3, 4, 5] and d.tolist() == [1, 1, 1, 1] and x.data_ptr() == y.data_ptr()
+    assert (
+        x.tolist() == [9, 1, 2, 3, 4, 5]
+        and d.tolist() == [1, 1, 1, 1]
+        and x.data_ptr() == y.data_ptr()
+    )
     p = fx.ones(2, requires_grad=True)
     p.data.mul_(3)
     assert p.tolist() == [3, 3] and p.is_leaf
@@ -468,7 +542,10 @@ def test_resize_and_set():
 def test_fill_copy_zero():
     x = fx.ones(2, 2)
     assert x.zero_().sum().item() == 0 and x.fill_(3).sum().item() == 12
-    assert x.copy_(fx.tensor([1, 2])).tolist() == [[1, 2], [1, 2]] and x.fill_(fx.tensor(7)).sum().item() == 28
+    assert (
+        x.copy_(fx.tensor([1, 2])).tolist() == [[1, 2], [1, 2]]
+        and x.fill_(fx.tensor(7)).sum().item() == 28
+    )
 
 
 def test_share_memory():
@@ -497,7 +574,9 @@ def test_no_grad():
     assert fx.is_grad_enabled()
 
 
-@pytest.mark.parametrize("decorator", [fx.no_grad, fx.no_grad(), fx.inference_mode(), fx.inference_mode], ids=str)
+@pytest.mark.parametrize(
+    "decorator", [fx.no_grad, fx.no_grad(), fx.inference_mode(), fx.inference_mode], ids=str
+)
 def test_decorators(decorator):
     @decorator
     def f(x, *, y=1):
@@ -735,11 +814,16 @@ def test_function_errors():
             return answer
 
     x = fx.ones(2, requires_grad=True)
-    for answer, kind, text in (
-        ((fx.ones(2), fx.ones(2)), RuntimeError, "returned 2 gradients, but forward has 1 arguments"),
+    for given, kind, text in (
+        (
+            (fx.ones(2), fx.ones(2)),
+            RuntimeError,
+            "returned 2 gradients, but forward has 1 arguments",
+        ),
         (fx.ones(3), RuntimeError, r"gradient of shape \(3,\) for argument 0 of shape \(2,\)"),
         (1, TypeError, "must return Tensors or None"),
     ):
+        answer = given
         with pytest.raises(kind, match=text):
             Bad.apply(x).sum().backward()
     with pytest.raises(TypeError, match=r"apply"):
@@ -751,9 +835,23 @@ def test_function_errors():
 
 def test_size():
     s = fx.ones(2, 3).shape
-    assert isinstance(s, fx.Size) and isinstance(s, tuple) and repr(s) == "fluxion.Size([2, 3])" and s.numel() == 6
-    assert type(s[:-1] + (4, 5)) is fx.Size and s[:-1] + (4, 5) == (2, 4, 5) and type((1,) + s) is fx.Size
-    assert type(s * 2) is fx.Size and s[0] == 2 and fx.Size([]).numel() == 1 and hash(s) == hash((2, 3))
+    assert (
+        isinstance(s, fx.Size)
+        and isinstance(s, tuple)
+        and repr(s) == "fluxion.Size([2, 3])"
+        and s.numel() == 6
+    )
+    assert (
+        type(s[:-1] + (4, 5)) is fx.Size
+        and s[:-1] + (4, 5) == (2, 4, 5)
+        and type((1,) + s) is fx.Size
+    )
+    assert (
+        type(s * 2) is fx.Size
+        and s[0] == 2
+        and fx.Size([]).numel() == 1
+        and hash(s) == hash((2, 3))
+    )
     assert fx.Size([np.int64(1), fx.tensor(2)]) == (1, 2)
     with pytest.raises(TypeError, match="item 0 is 'float'"):
         fx.Size([1.5])
@@ -771,8 +869,18 @@ def test_device():
     d = fx.ones(1).device
     assert (d.type, d.index, repr(d), str(d)) == ("cpu", None, "device(type='cpu')", "cpu")
     e = fx.device("cuda:1")
-    assert (e.type, e.index, repr(e), str(e)) == ("cuda", 1, "device(type='cuda', index=1)", "cuda:1")
-    assert fx.device("cpu") == d and fx.device("cuda", 1) == e and fx.device(e) is e and hash(fx.device("cpu")) == hash(d)
+    assert (e.type, e.index, repr(e), str(e)) == (
+        "cuda",
+        1,
+        "device(type='cuda', index=1)",
+        "cuda:1",
+    )
+    assert (
+        fx.device("cpu") == d
+        and fx.device("cuda", 1) == e
+        and fx.device(e) is e
+        and hash(fx.device("cpu")) == hash(d)
+    )
     assert d != e and d != "cpu"
     with d:
         assert fx.zeros(1).device == d
@@ -788,7 +896,9 @@ def test_device():
 def test_finfo(name):
     ours, theirs = fx.finfo(getattr(fx, name)), np.finfo(name)
     for field in ("bits", "eps", "max", "min", "tiny", "smallest_normal", "resolution"):
-        assert getattr(ours, field) == pytest.approx(float(getattr(theirs, field)), rel=1e-3 if field == "resolution" else 0)
+        assert getattr(ours, field) == pytest.approx(
+            float(getattr(theirs, field)), rel=1e-3 if field == "resolution" else 0
+        )
     assert ours.dtype == name
 
 
@@ -803,7 +913,10 @@ def test_iinfo(name):
 
 
 def test_promotion():
-    assert fx.promote_types(fx.int32, fx.float16) is fx.float16 and fx.promote_types(fx.uint8, fx.int8) is fx.int16
+    assert (
+        fx.promote_types(fx.int32, fx.float16) is fx.float16
+        and fx.promote_types(fx.uint8, fx.int8) is fx.int16
+    )
     assert fx.result_type(fx.ones(2, dtype=fx.float16), 1.5) is fx.float16
     assert fx.result_type(fx.ones(2, dtype=fx.int8), 1.5) is fx.float32
     assert fx.can_cast(fx.float64, fx.float16) and not fx.can_cast(fx.float32, fx.int64)
@@ -811,7 +924,11 @@ def test_promotion():
 
 def test_generator():
     g = fx.Generator().manual_seed(7)
-    assert g.initial_seed() == 7 and fx.manual_seed(5) is fx.default_generator and fx.initial_seed() == 5
+    assert (
+        g.initial_seed() == 7
+        and fx.manual_seed(5) is fx.default_generator
+        and fx.initial_seed() == 5
+    )
     state = fx.get_rng_state()
     assert state.dtype is fx.uint8
     with fx.random.fork_rng():

@@ -61,7 +61,7 @@ RANDOM = "bernoulli dropout feature_dropout multinomial normal poisson rand_like
 UNDEFINED = "empty empty_like".split()
 ACROSS_ROWS = (
     "msort roll rot90 flipud tril triu unique unique_consecutive cartesian_prod take put take_along_dim masked_scatter "
-    "diag diagonal index index_put masked_select tensor_split"
+    "diag diagonal index index_put masked_select tensor_split outer scaled_dot_product_attention"
 ).split()
 
 
@@ -161,6 +161,26 @@ MORE = {
     "cross_entropy": lambda x: fx.nn.functional.cross_entropy(
         x, x.argmax(-1), reduction="none", label_smoothing=0.1
     ),
+    "mm": lambda x: x.mm(data((x.shape[-1], 5), "float32", 1).to(x.dtype)),
+    "addmm": lambda x: fx.addmm(
+        fx.ones(1, dtype=x.dtype),
+        x,
+        data((x.shape[-1], 5), "float32", 1).to(x.dtype),
+        beta=0.5,
+        alpha=2,
+    ),
+    "dot": lambda x: x.reshape(-1).dot(x.reshape(-1).flip(0)),
+    "outer": lambda x: fx.outer(x[:, 0], x[0]),
+    "conv1d": lambda x: fx.nn.functional.conv1d(
+        x.unsqueeze(1), data((3, 1, 5), "float32", 2).to(x.dtype), stride=2
+    ).flatten(1),
+    "conv2d strided": lambda x: fx.nn.functional.conv2d(
+        x.reshape(x.shape[0], 2, -1, 4),
+        data((4, 1, 3, 3), "float32", 5).to(x.dtype),
+        stride=2,
+        padding=1,
+        groups=2,
+    ).flatten(1),
     "max_pool2d": lambda x: fx.nn.functional.max_pool2d(x.reshape(x.shape[0], 1, -1, 4), 2).flatten(
         1
     ),

@@ -8,23 +8,56 @@ SUM = "Signature: sum(input, dim=None, keepdim=False, *, dtype=None)"
 x = fx.ones(2, 3)
 
 CASES = [
-    (lambda: x.sum(dims=0), f"sum() got an unexpected keyword argument 'dims'; did you mean 'dim'? {SUM}"),
-    (lambda: x.sum(0, keep_dim=True), f"sum() got an unexpected keyword argument 'keep_dim'; did you mean 'keepdim'? {SUM}"),
+    (
+        lambda: x.sum(dims=0),
+        f"sum() got an unexpected keyword argument 'dims'; did you mean 'dim'? {SUM}",
+    ),
+    (
+        lambda: x.sum(0, keep_dim=True),
+        f"sum() got an unexpected keyword argument 'keep_dim'; did you mean 'keepdim'? {SUM}",
+    ),
     (lambda: x.sum(quux=1), f"sum() got an unexpected keyword argument 'quux'. {SUM}"),
     (lambda: fx.sum(), f"sum() missing required argument 'input' (Tensor). {SUM}"),
     (lambda: fx.sum(1), f"sum(): argument 'input' must be Tensor, not int (1). {SUM}"),
     (lambda: fx.sum([1, 2]), f"sum(): argument 'input' must be Tensor, not list ([1, 2]). {SUM}"),
-    (lambda: x.sum("rows"), f"sum(): argument 'dim' must be int or tuple of ints or None, not str ('rows'). {SUM}"),
-    (lambda: x.sum((0, 1.5)), f"sum(): argument 'dim' must be int or tuple of ints or None, not tuple ((0, 1.5)); item 1 is float (1.5). {SUM}"),
-    (lambda: x.sum(True), f"sum(): argument 'dim' must be int or tuple of ints or None, not bool (True). {SUM}"),
+    (
+        lambda: x.sum("rows"),
+        f"sum(): argument 'dim' must be int or tuple of ints or None, not str ('rows'). {SUM}",
+    ),
+    (
+        lambda: x.sum((0, 1.5)),
+        f"sum(): argument 'dim' must be int or tuple of ints or None, not tuple ((0, 1.5)); item 1 is float (1.5). {SUM}",
+    ),
+    (
+        lambda: x.sum(True),
+        f"sum(): argument 'dim' must be int or tuple of ints or None, not bool (True). {SUM}",
+    ),
     (lambda: x.sum(0, 1), f"sum(): argument 'keepdim' must be bool, not int (1). {SUM}"),
-    (lambda: x.sum(0, True, fx.float32), f"sum() takes at most 3 positional arguments (4 given). {SUM}"),
+    (
+        lambda: x.sum(0, True, fx.float32),
+        f"sum() takes at most 3 positional arguments (4 given). {SUM}",
+    ),
     (lambda: x.sum(0, dim=0), f"sum() got multiple values for argument 'dim'. {SUM}"),
-    (lambda: x.sum(dtype="float32"), f"sum(): argument 'dtype' must be fluxion.dtype or None, not str ('float32'). {SUM}"),
-    (lambda: x.neg(1), "neg() takes at most 1 positional argument (2 given). Signature: neg(input)"),
-    (lambda: x.neg_(1), "neg_() takes at most 1 positional argument (2 given). Signature: neg(input)"),
-    (lambda: x.mul("a"), "mul(): argument 'other' must be Tensor or number, not str ('a'). Signature: mul(input, other)"),
-    (lambda: x.transpose(0), "transpose() missing required argument 'dim1' (int). Signature: transpose(input, dim0, dim1)"),
+    (
+        lambda: x.sum(dtype="float32"),
+        f"sum(): argument 'dtype' must be fluxion.dtype or None, not str ('float32'). {SUM}",
+    ),
+    (
+        lambda: x.neg(1),
+        "neg() takes at most 1 positional argument (2 given). Signature: neg(input)",
+    ),
+    (
+        lambda: x.neg_(1),
+        "neg_() takes at most 1 positional argument (2 given). Signature: neg(input)",
+    ),
+    (
+        lambda: x.mul("a"),
+        "mul(): argument 'other' must be Tensor or number, not str ('a'). Signature: mul(input, other)",
+    ),
+    (
+        lambda: x.transpose(0),
+        "transpose() missing required argument 'dim1' (int). Signature: transpose(input, dim0, dim1)",
+    ),
     (lambda: fx.Tensor.neg(1), "neg() must be called on a Tensor, not int"),
     (lambda: fx.Tensor.neg(), "neg() must be called on a Tensor, not nothing"),
     (
@@ -57,7 +90,9 @@ def test_errors_of_the_core_keep_their_kind():
 
 
 def test_inplace_refuses_lossy_results():
-    with pytest.raises(RuntimeError, match="result type float32 can't be cast to the in-place target's type int64"):
+    with pytest.raises(
+        RuntimeError, match="result type float32 can't be cast to the in-place target's type int64"
+    ):
         fx.ones(2, dtype=fx.int64).add_(1.5)
     i = fx.ones(2, dtype=fx.int64)
     with pytest.raises(RuntimeError, match="can't be cast"):

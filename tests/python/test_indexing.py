@@ -14,7 +14,9 @@ def make(shape, dtype=np.float32):
 
 def random_slice(rng, n):
     pick = lambda: None if rng.random() < 0.3 else int(rng.integers(-n - 2, n + 3))
-    return slice(pick(), pick(), int(rng.choice([-3, -2, -1, 1, 2, 3])) if rng.random() < 0.7 else None)
+    return slice(
+        pick(), pick(), int(rng.choice([-3, -2, -1, 1, 2, 3])) if rng.random() < 0.7 else None
+    )
 
 
 def random_index(rng, shape, advanced):
@@ -24,7 +26,16 @@ def random_index(rng, shape, advanced):
     items, dim = [], 0
     while dim < len(shape):
         n = shape[dim]
-        kind = rng.choice(["slice", "int", "none", "full", "stop", *(["array", "mask", "array"] if advanced else [])])
+        kind = rng.choice(
+            [
+                "slice",
+                "int",
+                "none",
+                "full",
+                "stop",
+                *(["array", "mask", "array"] if advanced else []),
+            ]
+        )
         if kind == "none":
             items.append(None)
             continue
@@ -66,7 +77,13 @@ def split_ints(index, rank):
 def to_fluxion(item, rng):
     if isinstance(item, np.ndarray):
         choice = rng.integers(0, 3)
-        return fx.from_numpy(item) if choice == 0 else item.tolist() if choice == 1 and item.size else item
+        return (
+            fx.from_numpy(item)
+            if choice == 0
+            else item.tolist()
+            if choice == 1 and item.size
+            else item
+        )
     return item
 
 
@@ -90,7 +107,9 @@ def test_read_and_write_like_numpy(shape, advanced, rng):
         value = rng.standard_normal(want.shape).astype(np.float32)
         a[first][rest] = value
         t[given] = fx.from_numpy(value)
-        if not advanced or all(len(np.unique(i)) == i.size for i in index if isinstance(i, np.ndarray)):
+        if not advanced or all(
+            len(np.unique(i)) == i.size for i in index if isinstance(i, np.ndarray)
+        ):
             assert np.array_equal(t.numpy(), a), index
 
 
@@ -152,7 +171,9 @@ def test_empty_indices():
     assert t[fx.zeros(3, dtype=fx.bool)].shape == (0, 2)
 
 
-@pytest.mark.parametrize("value", [1, 2.5, True, [1, 2, 3], np.ones(3), np.float32(2), fx.ones(1, 1, 3)], ids=repr)
+@pytest.mark.parametrize(
+    "value", [1, 2.5, True, [1, 2, 3], np.ones(3), np.float32(2), fx.ones(1, 1, 3)], ids=repr
+)
 def test_written_values(value):
     t = fx.zeros(2, 3)
     t[0] = value

@@ -42,19 +42,31 @@ def test_memory_is_shared_both_ways():
 
 def test_strides_are_kept():
     a = np.arange(24.0).reshape(2, 3, 4)
-    for view in (a.T, a[::-1], a[:, ::2, ::-1], a[1:, 0], np.broadcast_to(a[0, 0].copy(), (3, 4)), a[:, :0]):
+    for view in (
+        a.T,
+        a[::-1],
+        a[:, ::2, ::-1],
+        a[1:, 0],
+        np.broadcast_to(a[0, 0].copy(), (3, 4)),
+        a[:, :0],
+    ):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             t = fx.from_numpy(view)
         assert np.array_equal(t.numpy(), view)
-        assert view.size == 0 or all(n < 2 or s == 8 * u for n, s, u in zip(view.shape, view.strides, t.stride(), strict=True))
+        assert view.size == 0 or all(
+            n < 2 or s == 8 * u
+            for n, s, u in zip(view.shape, view.strides, t.stride(), strict=True)
+        )
         assert np.array_equal(np.asarray(t.contiguous() + 1), view + 1)
 
 
 def test_views_of_tensors_as_arrays():
     t = fx.arange(12.0).reshape(3, 4)
     for view in (t.T, t[::-1], t[:, ::2], t[1], t[0, 0], t[:, :0], t[0].expand(2, 4)):
-        assert np.array_equal(view.numpy(), np.array(view.tolist(), np.float32).reshape(tuple(view.shape)))
+        assert np.array_equal(
+            view.numpy(), np.array(view.tolist(), np.float32).reshape(tuple(view.shape))
+        )
 
 
 def test_arrays_keep_memory_alive():
@@ -98,7 +110,12 @@ def test_numpy_refusals():
         fx.zeros(2, dtype=fx.bfloat16).numpy()
     with pytest.raises(TypeError, match=r"expected np.ndarray, got list"):
         fx.from_numpy([1])
-    for bad in (np.array(["a"]), np.zeros(2, np.complex64), np.zeros(2, np.uint16), np.array([None])):
+    for bad in (
+        np.array(["a"]),
+        np.zeros(2, np.complex64),
+        np.zeros(2, np.uint16),
+        np.array([None]),
+    ):
         with pytest.raises(TypeError, match="can't convert numpy.ndarray with element format"):
             fx.from_numpy(bad)
     with pytest.raises(ValueError, match="byte order"):
@@ -205,7 +222,15 @@ def test_pickle_details():
     assert y[0] is y[1] and y[0].requires_grad and y[0].note == "kept"
     with pytest.raises(RuntimeError, match="leaf"):
         pickle.dumps(x * 2)
-    for value in (fx.float32, fx.device("cpu"), fx.Size([1, 2]), fx.strided, fx.relu, fx.Tensor.add, fx.sum):
+    for value in (
+        fx.float32,
+        fx.device("cpu"),
+        fx.Size([1, 2]),
+        fx.strided,
+        fx.relu,
+        fx.Tensor.add,
+        fx.sum,
+    ):
         again = pickle.loads(pickle.dumps(value))
         assert again == value and type(again) is type(value)
 
