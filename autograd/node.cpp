@@ -184,7 +184,7 @@ Ref<Node> make_node(const OpDef* op, const void* attrs, std::span<const Tensor> 
     if (n->edges[i].node) values |= rule_for(*op, i).inputs;
   for (size_t i = 0; i < in.size(); ++i) {
     if (!in[i].defined()) continue;
-    bool value = i < 32 ? values >> i & 1 : values == kAllInputs;
+    bool value = in[i].storage() && (i < 32 ? values >> i & 1 : values == kAllInputs);  // rules pass on types, too
     if (value) n->has_saved = true;
     n->saved[i] = value ? save_value(in[i]) : save_type(in[i]);
   }

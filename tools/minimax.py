@@ -174,7 +174,7 @@ def main():
         show(f"kErfTail {bits}", lambda x: log(erfc(x), 2), terms, (SPLIT, mpf(top)), weight, bits)
     for bits, terms, k, top in ((F32, 10, 2, "10.1"), (F64, 22, 4, "27.3")):
         g, edge = erfcx(mpf(k)), (mpf(top) - k) / (mpf(top) + k)
-        show(f"kErfc {bits}", g, terms, (-1, edge), lambda q: 1 / g(q), bits)
+        show(f"kErfc {bits}", g, terms, (-1, edge), lambda q, g=g: 1 / g(q), bits)
 
     show("kLog 24", log_tail, 9, LOG_DOMAIN, log_weight, F32)
     show("kLogMiddle", log_tail, 13, LOG_DOMAIN, log_weight, F64, {0: -mpf(1) / 2})
