@@ -244,10 +244,11 @@ class Engine {
       v.op.composite({v.op, v.attr_data, in, out});
     }
     for (size_t k = 0; k < out.size(); ++k)
-      if (v.grad[k].defined()) {
+      if (v.grad[k].defined() && out[k].defined() && tracks_gradient(out[k])) {
         ys.push_back(out[k]);
         seeds.push_back(v.grad[k]);
       }
+    if (ys.empty()) return;  // constant wherever it is defined
     std::vector<Tensor> gs = fluxion::grad(ys, wanted, seeds, create, create, true);
     for (size_t k = 0; k < gs.size(); ++k) v.result[at[k]] = gs[k];
   }

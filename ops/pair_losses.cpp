@@ -159,8 +159,7 @@ Tensor huber_loss(const Tensor& input, const Tensor& target, std::string_view re
   if (!(delta > 0)) fail(ErrorKind::runtime, "huber_loss: delta must be positive, got {}", delta);
   Reduction r = reduction_of("huber_loss", reduction);
   Tensor values = apply(kHuber, Knee{delta}, {input, target});
-  if (r != kReduceMean || !weight.defined()) return finish(values, weight, r);
-  return div(sum(mul(values, weight)), sum(expand(weight, values.sizes())));
+  return finish(values, weight, r);
 }
 
 Tensor binary_cross_entropy(const Tensor& input, const Tensor& target, const Tensor& weight, OptBool size_average,

@@ -40,7 +40,7 @@ struct Problem {
   Elem elem;
   double scale;
   std::vector<In> q, k, v, g;
-  std::vector<T> additive;
+  std::vector<T> additive, gl;
   std::vector<uint8_t> allowed;
   In (*make)(float);
   T (*read)(In);
@@ -51,6 +51,7 @@ struct Problem {
     fill(k, rows * c.keys * c.depth, 2);
     fill(v, rows * c.keys * c.value_depth, 3);
     fill(g, rows * c.queries * c.value_depth, 4);
+    gl = random_values<T>(rows * c.queries, 6);
     std::mt19937 random(5);
     for (int64_t i = 0; i < c.queries * c.keys; ++i) {
       const bool yes = (c.blind_row && i / c.keys == 1) || random() % 3 == 0 ? false : true;
@@ -109,7 +110,7 @@ Results<T, In> run(const Problem<T, In>& p, bool wide, int threads) {
   TestContext forward(attention_workspace(a, k), threads);
   EXPECT_EQ(attention(*forward, a, k, out, r.logsumexp.data()), kOk);
   TestContext backward(attention_gradient_workspace(a, k), threads);
-  const AttentionGradient g{out, like(out, p.g.data()), r.logsumexp.data(), like(a.q, r.gq.data()), like(a.k, r.gk.data()), like(a.v, r.gv.data())};
+  const AttentionGradient g{out, like(out, p.g.data()), r.logsumexp.data(), p.gl.data(), like(a.q, r.gq.data()), like(a.k, r.gk.data()), like(a.v, r.gv.data())};
   EXPECT_EQ(attention_gradient(*backward, a, k, g), kOk);
   return r;
 }
@@ -158,6 +159,7 @@ Results<T, In> expected(const Problem<T, In>& p, const Write& write) {
                                                   [&](int64_t j) { return p.sees(i, j); }, minus_zero));
       T shift;
       on_row<T>(shift_row, c.value_depth, 1, {const_cast<In*>(p.g.data()) + (z * c.queries + i) * c.value_depth, out, &shift});
+      shift -= p.gl[z * c.queries + i];
       std::copy(scores.begin(), scores.end(), row);
       on_row<T>(gradient, n, p.scale, {row, slope, mask, &total, &shift});
     }
