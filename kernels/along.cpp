@@ -45,29 +45,39 @@ struct Walk {
   }
 };
 
-/// Columns [begin, end) of one plane. False if an index was out of range; it moves nothing.
+/// meet(indexed[k * drift + index[k] * step], plain[k]) for k in [0, n); the innermost loop, strides as they come.
+/// False if an index was out of range; it moves nothing.
 template <class T, class Int, class Meet>
-bool plane(const AxisMove& m, const Walk& w, const Step& at, int64_t begin, int64_t end, Meet meet) {
-  const Int* index = reinterpret_cast<const Int*>(m.index.data) + at.index;
-  T* indexed = reinterpret_cast<T*>(m.indexed) + at.indexed;
-  T* plain = reinterpret_cast<T*>(m.plain) + at.plain;
-  const Step axis = w.axis, line = w.line;
-  const int64_t extent = m.index.extent, step = m.index.step;
+[[gnu::always_inline]] inline bool meet_line(const Int* index, int64_t pace, int64_t extent, T* indexed, int64_t drift,
+                                             int64_t step, T* plain, int64_t plain_pace, int64_t n, Meet meet) {
   bool good = true;
-  auto one = [&](int64_t a, int64_t j) {
-    int64_t i = index[a * axis.index + j * line.index];
+  for (int64_t k = 0; k < n; ++k) {
+    int64_t i = index[k * pace];
     i += i < 0 ? extent : 0;
     if (static_cast<uint64_t>(i) >= static_cast<uint64_t>(extent)) [[unlikely]]
       good = false;
     else
-      meet(indexed[j * line.indexed + i * step], plain[a * axis.plain + j * line.plain]);
-  };
-  if (w.axis_inside)
-    for (int64_t j = begin; j < end; ++j)
-      for (int64_t a = 0; a < axis.size; ++a) one(a, j);
-  else
-    for (int64_t a = 0; a < axis.size; ++a)
-      for (int64_t j = begin; j < end; ++j) one(a, j);
+      meet(indexed[k * drift + i * step], plain[k * plain_pace]);
+  }
+  return good;
+}
+
+/// Columns [begin, end) of one plane.
+template <class T, class Int, class Meet>
+bool plane(const AxisMove& m, const Walk& w, const Step& at, int64_t begin, int64_t end, Meet meet) {
+  const Step inner = w.axis_inside ? w.axis : w.line, outer = w.axis_inside ? w.line : w.axis;
+  const int64_t first = w.axis_inside ? begin : 0, last = w.axis_inside ? end : outer.size;
+  const int64_t start = w.axis_inside ? 0 : begin, n = w.axis_inside ? inner.size : end - begin;
+  const int64_t extent = m.index.extent, step = m.index.step;
+  const bool dense = inner.index == 1 && inner.plain == 1 && inner.indexed == 0 && step == 1;
+  bool good = true;
+  for (int64_t r = first; r < last; ++r) {
+    const Int* index = reinterpret_cast<const Int*>(m.index.data) + at.index + r * outer.index + start * inner.index;
+    T* indexed = reinterpret_cast<T*>(m.indexed) + at.indexed + r * outer.indexed + start * inner.indexed;
+    T* plain = reinterpret_cast<T*>(m.plain) + at.plain + r * outer.plain + start * inner.plain;
+    good &= dense ? meet_line(index, 1, extent, indexed, 0, 1, plain, 1, n, meet)
+                  : meet_line(index, inner.index, extent, indexed, inner.indexed, step, plain, inner.plain, n, meet);
+  }
   return good;
 }
 

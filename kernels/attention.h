@@ -41,10 +41,12 @@ struct AttentionKernels {
 size_t attention_workspace(const AttentionArgs&, const AttentionKernels&);
 int attention(Ctx&, const AttentionArgs&, const AttentionKernels&, const Sequence& out, void* logsumexp);
 
-/// Gradients of q, k and v, from the weights recomputed. Sums over keys and over queries go in chunks of tiles.h, from +0.
+/// Gradients of q, k and v, from the weights recomputed. With shift = sum of out * grad_out -
+/// grad_logsumexp in each row, the scores' gradient is weights * (grad_out v^T - shift) * scale. Sums over keys and over
+/// queries go in chunks of tiles.h, from +0.
 struct AttentionGradient {
   Sequence out, grad_out;  // depth stride 1
-  const void* logsumexp;
+  const void *logsumexp, *grad_logsumexp;  // the latter may be null: zero
   Sequence grad_q, grad_k, grad_v;  // depth stride 1
 };
 size_t attention_gradient_workspace(const AttentionArgs&, const AttentionKernels&);

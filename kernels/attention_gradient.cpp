@@ -88,6 +88,7 @@ class Backward : Head {
     const Buf buffers[] = {{row(g_.grad_out, queries_.begin), &g_.grad_out.step}, {row(g_.out, queries_.begin), &g_.out.step},
                            {shifts_, nullptr}};
     kernels_.shift(buffers, sizes, nullptr);
+    if (g_.grad_logsumexp) tiles_.compute == Elem::f32 ? move_shifts<float>() : move_shifts<double>();
     std::memset(query_sums_, 0, p_.query_sums);
     const int64_t limit = key_limit(queries_.end - 1);
     for (int64_t j = 0; j < limit; j += kChunk) {
@@ -98,6 +99,12 @@ class Backward : Head {
       add_to_keys(slopes_, query_depths_, a_.depth, key_sums_, p_.depth_stride);
     }
     finish(query_sums_, p_.depth_stride, g_.grad_q, queries_, a_.depth);
+  }
+
+  template <class T>
+  void move_shifts() const {
+    const T* by = static_cast<const T*>(g_.grad_logsumexp) + (batch_ * a_.heads + head_) * a_.queries + queries_.begin;
+    for (int64_t i = 0; i < queries_.size(); ++i) reinterpret_cast<T*>(shifts_)[i] -= by[i];
   }
 
   /// One past the last key of the block that a query sees.

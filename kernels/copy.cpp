@@ -18,6 +18,17 @@ struct Copy {
   int64_t outer;                  // planes or lines
 };
 
+/// memcpy, without a call for short lines.
+inline void copy_line(char* out, const char* in, size_t bytes) {
+  constexpr size_t kVector = 32, kShort = 256;
+  if (bytes < kVector || bytes > kShort) {
+    std::memcpy(out, in, bytes);
+    return;
+  }
+  for (size_t at = 0; at + kVector < bytes; at += kVector) __builtin_memcpy(out + at, in + at, kVector);
+  __builtin_memcpy(out + bytes - kVector, in + bytes - kVector, kVector);  // may overlap the one before
+}
+
 template <class T>
 void plane(const Copy& c, char* out, const char* in) {
   T* o = reinterpret_cast<T*>(out);
@@ -25,7 +36,7 @@ void plane(const Copy& c, char* out, const char* in) {
   int64_t n = c.sizes[c.inner], so = c.strides[0][c.inner], si = c.strides[1][c.inner];
   if (c.other < 0) {
     if (so == 1 && si == 1) {
-      std::memcpy(out, in, static_cast<size_t>(n) * sizeof(T));
+      copy_line(out, in, static_cast<size_t>(n) * sizeof(T));
     } else if (si == 0) {
       T value = *p;
       for (int64_t i = 0; i < n; ++i) o[i * so] = value;

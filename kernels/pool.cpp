@@ -17,27 +17,54 @@ Window window(int64_t out, int64_t stride, int64_t pad, int64_t taps, int64_t si
   return {most(start, 0), least(stop, size), stop - start};
 }
 
+constexpr int64_t kBlock = 64;  // results of one row that are worked on together
+
+/// Results whose tap at `offset` lies inside a line of `size`.
+Range results_inside(int64_t offset, int64_t stride, int64_t size, Range results) {
+  const int64_t first = offset < 0 ? divide_up(-offset, stride) : 0;
+  const int64_t end = size > offset ? divide_up(size - offset, stride) : 0;
+  return {most(first, results.begin), least(end, results.end)};
+}
+
+/// One tap of every window of the block, so that the loop runs along memory.
+template <class T>
+void take_larger(const T* x, int64_t stride, int32_t place, int64_t n, T* best, int32_t* at) {
+  for (int64_t i = 0; i < n; ++i) {
+    const T v = x[i * stride];
+    const bool wins = (at[i] < 0) | (v > best[i]) | (v != v);
+    best[i] = wins ? v : best[i];
+    at[i] = wins ? place + static_cast<int32_t>(i * stride) : at[i];
+  }
+}
+
+template <class T>
+void max_block(const PoolShape& s, const T* x, int64_t oy, Range results, T* best, int32_t* at) {
+  for (int64_t i = 0; i < results.size(); ++i) best[i] = T{}, at[i] = -1;
+  for (int64_t ky = 0; ky < s.kh; ++ky) {
+    const int64_t iy = oy * s.stride_h - s.pad_h + ky * s.dilation_h;
+    if (iy < 0 || iy >= s.h) continue;
+    for (int64_t kx = 0; kx < s.kw; ++kx) {
+      const int64_t offset = kx * s.dilation_w - s.pad_w;
+      const Range r = results_inside(offset, s.stride_w, s.w, results);
+      const int64_t place = iy * s.w + r.begin * s.stride_w + offset;
+      take_larger(x + place, s.stride_w, static_cast<int32_t>(place), r.size(), best + r.begin - results.begin,
+                  at + r.begin - results.begin);
+    }
+  }
+}
+
 template <class T>
 void max_plane(const PoolShape& s, const T* x, T* y, int64_t* place) {
+  T best[kBlock];
+  int32_t at[kBlock];
   for (int64_t oy = 0; oy < s.oh; ++oy)
-    for (int64_t ox = 0; ox < s.ow; ++ox) {
-      T best{};
-      int64_t at = -1;
-      for (int64_t ky = 0; ky < s.kh; ++ky) {
-        const int64_t iy = oy * s.stride_h - s.pad_h + ky * s.dilation_h;
-        if (iy < 0 || iy >= s.h) continue;
-        for (int64_t kx = 0; kx < s.kw; ++kx) {
-          const int64_t ix = ox * s.stride_w - s.pad_w + kx * s.dilation_w;
-          if (ix < 0 || ix >= s.w) continue;
-          const T v = x[iy * s.w + ix];
-          if (at < 0 || v > best || v != v) {
-            best = v;
-            at = iy * s.w + ix;
-          }
-        }
+    for (int64_t ox = 0; ox < s.ow; ox += kBlock) {
+      const Range block{ox, least(ox + kBlock, s.ow)};
+      max_block(s, x, oy, block, best, at);
+      for (int64_t i = 0; i < block.size(); ++i) {
+        y[oy * s.ow + ox + i] = best[i];
+        place[oy * s.ow + ox + i] = at[i];
       }
-      y[oy * s.ow + ox] = best;
-      place[oy * s.ow + ox] = at;
     }
 }
 
@@ -83,6 +110,17 @@ void max_pool(const Ctx& ctx, const PoolShape& s, const void* x, void* y, int64_
   each_plane(ctx, s, [&](int64_t p, auto t) {
     using T = decltype(t);
     max_plane(s, static_cast<const T*>(x) + p * s.h * s.w, static_cast<T*>(y) + p * s.oh * s.ow, place + p * s.oh * s.ow);
+  });
+}
+
+void max_pool_gradient(const Ctx& ctx, const PoolShape& s, const void* g, const int64_t* place, void* gx) {
+  each_plane(ctx, s, [&](int64_t p, auto t) {
+    using T = decltype(t);
+    const int64_t windows = s.oh * s.ow;
+    const T* from = static_cast<const T*>(g) + p * windows;
+    T* to = static_cast<T*>(gx) + p * s.h * s.w;
+    for (int64_t i = 0; i < windows; ++i)
+      if (place[p * windows + i] >= 0) to[place[p * windows + i]] += from[i];
   });
 }
 

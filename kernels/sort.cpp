@@ -245,25 +245,45 @@ int median_lines(const Ctx& ctx, const LineOrder& o, bool ignore_nan) {
   return status;
 }
 
+namespace {
+
+/// The first position whose element does not come before the key; `before` is monotone along the sequence.
+template <class T, class Before>
+int64_t first_not(const T* sequence, int64_t n, Before before) {
+  int64_t low = 0;
+  while (n > 0) {
+    const int64_t half = n / 2;
+    if (before(sequence[low + half])) {
+      low += half + 1;
+      n -= half + 1;
+    } else {
+      n = half;
+    }
+  }
+  return low;
+}
+
+template <class T>
+int64_t place_of(const T* sequence, int64_t n, T value, bool right) {
+  if constexpr (std::is_arithmetic_v<T>) {
+    if (value == value)
+      return right ? first_not(sequence, n, [=](T x) { return x <= value; })
+                   : first_not(sequence, n, [=](T x) { return x < value; });
+  }
+  const auto key = sort_key(value);
+  return right ? first_not(sequence, n, [=](T x) { return sort_key(x) <= key; })
+               : first_not(sequence, n, [=](T x) { return sort_key(x) < key; });
+}
+
+}  // namespace
+
 void search_lines(const Ctx& ctx, const Search& s) {
   with_element(s.elem, [&](auto t) {
     using T = decltype(t);
     spread(ctx, s.lines * s.per_line, 1024, true, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const T* sequence = reinterpret_cast<const T*>(s.sequence) + i / s.per_line * s.line_step;
-        const auto key = sort_key(reinterpret_cast<const T*>(s.values)[i]);
-        int64_t low = 0, n = s.length;
-        while (n > 0) {
-          const int64_t half = n / 2, at = low + half;
-          const auto here = sort_key(sequence[at]);
-          if (s.right ? here <= key : here < key) {
-            low = at + 1;
-            n -= half + 1;
-          } else {
-            n = half;
-          }
-        }
-        s.out[i] = low;
+        s.out[i] = place_of(sequence, s.length, reinterpret_cast<const T*>(s.values)[i], s.right);
       }
     });
   });

@@ -73,7 +73,7 @@ Function attention_gradient(std::string name, Elem compute, MaskKind kind) {
 
 Function attention_shift(std::string name, Elem compute, Elem memory) {
   return rows(std::move(name), compute, {{memory}, {memory}, {compute, Extent::row}}, [](Row& r) {
-    r.store_row(2, r.reduce_sum([&](const Index& i) { return Term(r.load(0, i), r.load(1, i)); }));
+    r.store_row(2, r.reduce_sum([&](const Index& i) -> Term { return r.load(0, i) * r.load(1, i); }));
   });
 }
 

@@ -17,7 +17,7 @@ Function attention_softmax(std::string name, Elem compute, kernels::MaskKind mas
 /// sizes = {rows, n}. weight = exp(t - logsumexp), gradient = weight * (gradient - shift) * scale, absent where excluded.
 Function attention_gradient(std::string name, Elem compute, kernels::MaskKind mask);
 
-/// args: two rows of `memory` elements, their product's sum; sizes = {rows, n}.
+/// args: two rows of `memory` elements, the sum of their products; sizes = {rows, n}.
 Function attention_shift(std::string name, Elem compute, Elem memory);
 
 }  // namespace fluxion::loops

@@ -74,19 +74,35 @@ void vjp_place(const Vjp& v) {
   v.result[0] = reshape(flat, shape);
 }
 
+/// One dim or all of them.
+void place_samples(const OpDef& op, SampleSink& sink) {
+  auto add = [&](std::initializer_list<int64_t> dims, DType t) {
+    ReduceAttrs a{0, 0, dims};
+    SampleSink::Input x{Shape{3, 7}, t, 0.25, 2.0};
+    sink.add({&x, 1}, &a, op.attr_bytes);
+  };
+  for (int k = 0; k < kDTypes; ++k) {
+    add({1}, static_cast<DType>(k));
+    add({0}, static_cast<DType>(k));
+    add({0, 1}, static_cast<DType>(k));
+  }
+}
+
 constexpr SaveRule kSavePlace[] = {{0, 2}};
 
 constexpr OpDef place_op(OpDef d) {
   d.outputs = 2;
   d.space = Space::reduction;
   d.attr_bytes = sizeof(ReduceAttrs);
+  d.fields = kReduceFields;
+  d.fields = kReduceFields;
   d.infer = infer_place;
   d.eval = eval_place;
   d.vjp = vjp_place;
   d.saves = kSavePlace;
   d.kernels = place_kernels;
   d.cost = reduce_cost;
-  d.samples = reduce_samples;
+  d.samples = place_samples;
   return d;
 }
 

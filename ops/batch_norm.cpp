@@ -155,7 +155,8 @@ Tensor compose_affine(const Eval& e, const NormAttrs& a, const Tensor& mean, con
 void compose_train(const Eval& e) {
   ChannelShape s = channels_of(e.in[0].sizes());
   Tensor x = as_channels(widen(e.in[0]), s), samples = number(static_cast<double>(s.samples));
-  Ints first({0});
+  static constexpr int64_t kFirst[] = {0};
+  Ints first(kFirst);
   if (e.in[0].dim() == 2) {
     Tensor flat = squeeze(x, Ints({2})), mean = div(sum(flat, first), samples), d = sub(flat, mean);
     e.out[1] = mean;

@@ -1,5 +1,7 @@
 #include "ops/dot.h"
 
+#include <cstdlib>
+
 #include "kernels/gemm.h"
 #include "loops/micro.h"
 #include "ops/apply.h"
@@ -8,6 +10,7 @@
 #include "ops/functions.h"
 #include "ops/kernel_sink.h"
 #include "ops/promotion.h"
+#include "ops/rowwise.h"
 #include "tensor/thread_state.h"
 #include "tensor/threads.h"
 
@@ -22,15 +25,22 @@ DType contraction_dtype(DType t) { return t == DType::f64 || t == DType::i64 ? t
 
 int forms_of(DType compute) { return is_floating(compute) ? kernels::kTileForms : 2; }
 
+/// fn(form, rows) for every tile of a compute dtype.
+template <class Fn>
+void each_tile(DType compute, bool wide, Fn fn) {
+  for (int form = 0; form < forms_of(compute); ++form)
+    for (int rows = 1; rows <= kernels::tile_size(compute, wide).rows; ++rows) fn(static_cast<kernels::TileForm>(form), rows);
+}
+
 void dot_kernels(const OpDef& op, KernelSink& sink) {
   for (DType t : {DType::f32, DType::f64, DType::i32, DType::i64})
-    for (int form = 0; form < forms_of(t); ++form)
-      for (int rows = 1; rows <= kernels::tile_size(t, false).rows; ++rows) {
-        auto f = static_cast<kernels::TileForm>(form);
-        sink.add(op, t, kernels::tile_variant(f, rows, false), [&](std::string symbol) {
-          return loops::contraction_tile(std::move(symbol), t, f, rows, false);
+    for (bool wide : {false, true})
+      if (!wide || is_floating(t))
+        each_tile(t, wide, [&](kernels::TileForm form, int rows) {
+          sink.add(op, t, kernels::tile_variant(form, rows, wide), [&](std::string symbol) {
+            return loops::contraction_tile(std::move(symbol), t, form, rows, wide);
+          });
         });
-      }
   for (int k = 1; k < kDTypes; ++k)
     for (int side = 0; side < kernels::kBiasSides; ++side) {
       auto out = static_cast<DType>(k);
@@ -161,6 +171,32 @@ void linear_samples(const OpDef&, SampleSink& sink) {
   }
 }
 
+/// A contraction without a free dim on the right is a reduction of rows.
+constexpr Slot kVectorSlots[] = {Extent::element, Extent::column, Extent::row};
+constexpr RowProgram kVectorProgram{0, 2, kVectorSlots, [](Row& r) {
+  r.store_row(2, r.reduce_sum([&](const loops::Index& i) { return loops::Term(r.load(0, i), r.load(1, i)); }));
+}, 0.15};
+
+void infer_mv(const TypeRule& t) {
+  Shape shape = t.in[0].shape;
+  shape.pop_back();
+  t.out[0] = {t.in[0].dtype, false, shape};
+}
+
+void eval_mv(const Eval& e) {
+  const Tensor& a = e.in[0];
+  auto [rows, n] = rows_of(a.sizes(), 1);
+  ensure(e.out[0], a.sizes().first(static_cast<size_t>(a.dim() - 1)), a.dtype());
+  run(e.op, kVectorProgram, row_compute(a.dtype()), rows, n, {&a, &e.in[1], &e.out[0]});
+}
+
+void mv_samples(const OpDef&, SampleSink& sink) {
+  for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
+    SampleSink::Input in[] = {{Shape{3, 4, 37}, t}, {Shape{37}, t}};
+    sink.add(in, nullptr, 0);
+  }
+}
+
 constexpr SaveRule kLinearSaves[] = {{2, 0}, {1, 0}, {0, 0}};
 
 }  // namespace
@@ -173,17 +209,48 @@ constinit OpDef kDot{.name = "dot_general", .doc = "Matrix products: the last di
     },
     .saves = kSaveOther, .kernels = dot_kernels, .cost = dot_cost, .samples = dot_samples};
 
+constinit OpDef kMatrixVector{.name = "matrix_vector", .doc = "Rows of a times the vector b: (a [..., m, k], b [k]) -> [..., m], summed in lanes.",
+    .inputs = 2, .space = Space::contraction, .infer = infer_mv, .eval = eval_mv,
+    .vjp = [](const Vjp& v) {
+      const Tensor& g = v.grad[0];
+      if (v.needs(0)) v.result[0] = mul(unsqueeze(g, -1), v.in[1]);
+      if (v.needs(1)) v.result[1] = apply(kMatrixVector, {t(as_matrix(v.in[0])), reshape(g, Shape{g.numel()})});
+    },
+    .saves = kSaveOther,
+    .kernels = [](const OpDef& op, KernelSink& sink) { emit(op, sink, kVectorProgram); },
+    .cost = cheap_cost, .samples = mv_samples};
+
 constinit OpDef kLinear{.name = "linear", .doc = "x W^T + b, the bias added before the one rounding.", .inputs = 255,
     .round = Round::fused, .space = Space::contraction, .infer = infer_linear, .eval = eval_linear, .vjp = vjp_linear,
     .saves = kLinearSaves, .cost = dot_cost, .samples = linear_samples};
 
+namespace {
+
+/// 512-bit vectors give the same bits, sooner. FLUXION_NO_WIDE=1 does without.
+bool wide_vectors() {
+  static const bool available = __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                                __builtin_cpu_supports("avx512bw") && !std::getenv("FLUXION_NO_WIDE");
+  return available;
+}
+
+kernels::Tiles find_tiles(DType compute) {
+  bool wide = is_floating(compute) && wide_vectors();
+  kernels::Tiles tiles{compute, kernels::tile_size(compute, wide), {}};
+  each_tile(compute, wide, [&](kernels::TileForm form, int rows) {
+    tiles.at[static_cast<int>(form)][rows - 1] = require_kernel(kDot, compute, kernels::tile_variant(form, rows, wide));
+  });
+  return tiles;
+}
+
+const kernels::Tiles& tiles_for(DType compute) {
+  static const kernels::Tiles all[] = {find_tiles(DType::i32), find_tiles(DType::i64), find_tiles(DType::f32), find_tiles(DType::f64)};
+  return all[2 * is_floating(compute) + (size_of(compute) == 8)];
+}
+
+}  // namespace
+
 kernels::ContractionKernels contraction_kernels(DType in, DType out) {
-  DType compute = contraction_dtype(in);
-  kernels::ContractionKernels k{{compute, kernels::tile_size(compute, false), {}}, {}};
-  for (int form = 0; form < forms_of(compute); ++form)
-    for (int rows = 1; rows <= k.tiles.size.rows; ++rows)
-      k.tiles.at[form][rows - 1] =
-          require_kernel(kDot, compute, kernels::tile_variant(static_cast<kernels::TileForm>(form), rows, false));
+  kernels::ContractionKernels k{tiles_for(contraction_dtype(in)), {}};
   for (int side = 0; side < kernels::kBiasSides; ++side)
     k.finish[side] = require_kernel(kDot, out, static_cast<uint8_t>(kFinish + side));
   return k;
@@ -211,6 +278,10 @@ Tensor matmul(const Tensor& input, const Tensor& other) {
     fail(ErrorKind::runtime, "matmul: both operands need at least 1 dim, got shapes {} and {}", shape_text(input.sizes()), shape_text(other.sizes()));
   Tensor a = input.dim() == 1 ? unsqueeze(input, 0) : input, b = other.dim() == 1 ? unsqueeze(other, 1) : other;
   check_inner("matmul", a, b);
+  if (other.dim() == 1 && is_floating(a.dtype())) {
+    Tensor y = apply(kMatrixVector, {a, other});
+    return input.dim() == 1 ? squeeze(y, Shape{-1}) : y;
+  }
   Tensor y;
   if (b.dim() == 2 && a.dim() > 2 && a.is_contiguous()) {  // one product of all rows
     Shape shape(a.sizes());
@@ -263,8 +334,9 @@ Tensor baddbmm(const Tensor& x, const Tensor& a, const Tensor& b, Scalar beta, S
   return beta.as_double() == 0 ? y : add(y, x, beta);
 }
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  if (weight.dim() == 1 && x.dim() > 0) return squeeze(linear(x, unsqueeze(weight, 0), bias.defined() ? reshape(bias, Shape{1}) : bias), Shape{-1});
   if (x.dim() == 0 || weight.dim() != 2)
-    fail(ErrorKind::runtime, "linear: needs an input of at least 1 dim and a 2-dim weight, got {} and {}", shape_text(x.sizes()), shape_text(weight.sizes()));
+    fail(ErrorKind::runtime, "linear: needs an input of at least 1 dim and a weight of 1 or 2, got {} and {}", shape_text(x.sizes()), shape_text(weight.sizes()));
   if (x.sizes()[x.dim() - 1] != weight.sizes()[1])
     fail(ErrorKind::runtime, "linear: last dim of `input` {} must equal in_features, the last dim of `weight` {}",
          shape_text(x.sizes()), shape_text(weight.sizes()));
@@ -277,7 +349,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
 
 namespace {
 
-OpDef* const kOps[] = {&kDot, &kLinear};
+OpDef* const kOps[] = {&kDot, &kMatrixVector, &kLinear};
 constexpr uint16_t kUsual = kFunction | kMethod | kOut;
 
 const Function kFunctions[] = {

@@ -7,6 +7,7 @@
 namespace fluxion {
 
 extern OpDef kDot;     // (a [..., m, k], b [..., k, n]) -> [..., m, n], batch dims broadcast
+extern OpDef kMatrixVector;  // (a [..., m, k], b [k]) -> [..., m]
 extern OpDef kLinear;  // (x [..., k], weight [n, k], bias [n]?) -> [..., n]
 
 /// The tiles and finishers for operands of a dtype, result in `out`.

@@ -208,7 +208,7 @@ void elementwise_samples(const OpDef& op, SampleSink& sink) {
   auto add = [&](std::initializer_list<int64_t> first, std::initializer_list<int64_t> rest, DType t) {
     std::vector<Input> in;
     for (int k = 0; k < op.inputs; ++k)
-      in.push_back({Shape(k == 0 ? first : rest), operand_dtype(op, k, t), 0.25, 2.0});
+      in.push_back({Shape(k == 0 ? first : rest), operand_dtype(op, k, t), 0.25, is_floating(t) ? 0.95 : 2.0});
     sink.add(in, nullptr, 0);
   };
   for (DType t : {DType::f32, DType::f64, DType::i32, DType::i64, DType::f16, DType::bf16, DType::u8, DType::i8,

@@ -82,13 +82,27 @@ void eval_avg_gradient(const Eval& e) {
   deliver(e.out[0], gx, e.in[0].dtype());
 }
 
-/// The gradient goes to the place that won.
-void vjp_max(const Vjp& v) {
-  if (!v.grad[0].defined()) return;
-  Ints x = v.in[0].sizes();
-  const int64_t planes[] = {x[0], x[1], x[2] * x[3]}, windows[] = {x[0], x[1], v.grad[0].sizes()[2] * v.grad[0].sizes()[3]};
-  Tensor flat = scatter_add(zeros(planes, v.grad[0].dtype()), 2, reshape(v.out[1], windows), reshape(v.grad[0], windows));
-  v.result[0] = reshape(flat, x);
+void eval_max_gradient(const Eval& e) {
+  const auto& a = e.attrs<PoolAttrs>();
+  Tensor g = computed(e.in[0]), place = dense(e.in[1]), gx;
+  {
+    NoGrad plain;
+    gx = zeros(Shape{g.sizes()[0], g.sizes()[1], a.h, a.w}, g.dtype());
+  }
+  if (g.numel()) kernels::max_pool_gradient(kernel_context(), shape_of(a, g), g.data(), place.data<int64_t>(), gx.data());
+  deliver(e.out[0], gx, e.in[0].dtype());
+}
+
+/// What stood at the places that won.
+void vjp_max_gradient(const Vjp& v) {
+  Ints x = v.grad[0].sizes(), y = v.in[1].sizes();
+  Tensor planes = reshape(v.grad[0], Shape{x[0], x[1], x[2] * x[3]}), places = reshape(v.in[1], Shape{y[0], y[1], y[2] * y[3]});
+  v.result[0] = reshape(gather(planes, 2, places), y);
+}
+
+void infer_gradient(const TypeRule& t) {
+  const auto& a = t.attrs<PoolAttrs>();
+  t.out[0] = {t.in[0].dtype, false, Shape{t.in[0].shape[0], t.in[0].shape[1], a.h, a.w}};
 }
 
 double pool_cost(std::span<const Type> in, const void* a) { return 4 * cheap_cost(in, a); }
@@ -96,12 +110,13 @@ double pool_cost(std::span<const Type> in, const void* a) { return 4 * cheap_cos
 constexpr PoolAttrs kSample{2, 2, 2, 2, 0, 0, 1, 1, 2, 3, 1, 0, 4, 6};
 void samples(const OpDef& op, SampleSink& sink) {
   for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
-    SampleSink::Input x{op.name == std::string_view("avg_pool_gradient") ? Shape{2, 3, 2, 3} : Shape{2, 3, 4, 6}, t};
-    sink.add({&x, 1}, &kSample, sizeof kSample);
+    SampleSink::Input pooled{Shape{2, 3, 2, 3}, t}, in[] = {{Shape{2, 3, 4, 6}, t}, {Shape{2, 3, 2, 3}, DType::i64, 0, 23}};
+    if (op.eval == eval_max_gradient || op.eval == eval_avg_gradient) in[0] = pooled;
+    sink.add(std::span(in, op.inputs), &kSample, sizeof kSample);
   }
 }
 
-constexpr SaveRule kSavePlace[] = {{0, 2}};
+constexpr SaveRule kSavePlace[] = {{0, 2}}, kSavePlaceInput[] = {{2, 0}};
 
 constexpr OpDef pool_op(OpDef d) {
   d.space = Space::window;
@@ -114,7 +129,7 @@ constexpr OpDef pool_op(OpDef d) {
 
 }  // namespace
 
-extern OpDef kAvgPoolGradient;
+extern OpDef kMaxPoolGradient, kAvgPoolGradient;
 
 constinit OpDef kMaxPool = pool_op({.name = "max_pool", .doc = "The largest element of each window and its flat place in the plane.",
     .outputs = 2,
@@ -123,17 +138,19 @@ constinit OpDef kMaxPool = pool_op({.name = "max_pool", .doc = "The largest elem
       t.out[0] = {t.in[0].dtype, false, s};
       t.out[1] = {DType::i64, false, s};
     },
-    .eval = eval_max, .vjp = vjp_max, .saves = kSavePlace});
+    .eval = eval_max,
+    .vjp = [](const Vjp& v) {
+      if (v.grad[0].defined()) v.result[0] = apply(kMaxPoolGradient, v.attrs<PoolAttrs>(), {v.grad[0], v.out[1]});
+    },
+    .saves = kSavePlace});
+constinit OpDef kMaxPoolGradient = pool_op({.name = "max_pool_gradient", .doc = "Each window's gradient at the place that won: (g, place).",
+    .inputs = 2, .infer = infer_gradient, .eval = eval_max_gradient, .vjp = vjp_max_gradient, .saves = kSavePlaceInput});
 constinit OpDef kAvgPool = pool_op({.name = "avg_pool", .doc = "The mean of each window.",
     .infer = [](const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, pooled(t.attrs<PoolAttrs>(), t.in[0].shape)}; },
     .eval = eval_avg,
     .vjp = [](const Vjp& v) { v.result[0] = apply(kAvgPoolGradient, v.attrs<PoolAttrs>(), {v.grad[0]}); }});
 constinit OpDef kAvgPoolGradient = pool_op({.name = "avg_pool_gradient", .doc = "The gradient of avg_pool.",
-    .infer = [](const TypeRule& t) {
-      const auto& a = t.attrs<PoolAttrs>();
-      t.out[0] = {t.in[0].dtype, false, Shape{t.in[0].shape[0], t.in[0].shape[1], a.h, a.w}};
-    },
-    .eval = eval_avg_gradient,
+    .infer = infer_gradient, .eval = eval_avg_gradient,
     .vjp = [](const Vjp& v) { v.result[0] = apply(kAvgPool, v.attrs<PoolAttrs>(), {v.grad[0]}); }});
 
 namespace {
@@ -208,7 +225,7 @@ Tensor avg_pool1d(const Tensor& input, Ints kernel_size, Ints stride, Ints paddi
 
 namespace {
 
-OpDef* const kOps[] = {&kMaxPool, &kAvgPool, &kAvgPoolGradient};
+OpDef* const kOps[] = {&kMaxPool, &kMaxPoolGradient, &kAvgPool, &kAvgPoolGradient};
 
 const Function kFunctions[] = {
     {"max_pool2d(Tensor input, int[] kernel_size, int[] stride=(), int[] padding=0, int[] dilation=1, bool ceil_mode=False) -> Tensor",

@@ -14,12 +14,6 @@ namespace fluxion {
 
 namespace {
 
-constexpr Field kFields[] = {
-    {"correction", FieldKind::real, offsetof(ReduceAttrs, correction), "subtracted from the element count (var, std)"},
-    {"keepdim", FieldKind::boolean, offsetof(ReduceAttrs, keepdim), "keep reduced dims with size 1"},
-    {"dims", FieldKind::dims, offsetof(ReduceAttrs, dims), "reduced dims, ascending"},
-};
-
 bool reduces(const ReduceAttrs& a, int64_t d) { return std::ranges::find(Ints(a.dims), d) != Ints(a.dims).end(); }
 
 /// x as [outer, red, inner] or [rows, n], dense or with the strides a kernel can walk.
@@ -156,8 +150,6 @@ void run_rows(const OpDef& op, const ReduceAttrs& a, const Tensor& x, std::span<
 }
 
 }  // namespace
-
-const std::span<const Field> kReduceFields = kFields;
 
 ReduceAttrs reduce_attrs(const char* op, const Tensor& x, OptInts dim, bool keepdim) {
   ReduceAttrs a{0, keepdim, {}};

@@ -14,7 +14,11 @@ struct ReduceAttrs {
   int64_t keepdim;
   Dims dims;  // sorted, unique, non-negative; never empty unless the tensor is 0-dim
 };
-extern const std::span<const Field> kReduceFields;
+inline constexpr Field kReduceFields[] = {
+    {"correction", FieldKind::real, offsetof(ReduceAttrs, correction), "subtracted from the element count (var, std)"},
+    {"keepdim", FieldKind::boolean, offsetof(ReduceAttrs, keepdim), "keep reduced dims with size 1"},
+    {"dims", FieldKind::dims, offsetof(ReduceAttrs, dims), "reduced dims, ascending"},
+};
 
 /// Variants of a reduction kernel.
 enum ReduceVariant : uint8_t { kByRows = 0, kByColumns = 1 };

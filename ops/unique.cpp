@@ -40,11 +40,15 @@ struct Rows {
 
 Tensor at(const Tensor& x, const Tensor& list) { return index_at(x, {0}, {&list, 1}); }
 
-/// Stable sorts from the last column to the first order the rows lexicographically.
-Tensor row_order(const Tensor& matrix) {
+/// The rows in lexicographic order, and where they stood: stable sorts from the last column to the first.
+std::tuple<Tensor, Tensor> sorted_rows(const Tensor& matrix) {
+  if (matrix.size(1) == 1) {
+    auto [values, order] = sort(reshape(matrix, Shape{-1}));
+    return {reshape(values, Shape{-1, 1}), order};
+  }
   Tensor order = arange(Scalar(0), Scalar(matrix.size(0)), Scalar(1), DType::i64);
   for (int64_t c = matrix.size(1); c-- > 0;) order = at(order, argsort(at(select(matrix, 1, c), order)));
-  return order;
+  return {at(matrix, order), order};
 }
 
 /// True where a row differs from the one before it.
@@ -52,15 +56,15 @@ Tensor group_starts(const Tensor& matrix) {
   int64_t n = matrix.size(0);
   Tensor first = ones(Shape{std::min<int64_t>(n, 1)}, DType::bool_);
   if (n < 2) return first;
-  Tensor differs = any(ne(narrow(matrix, 0, 1, n - 1), narrow(matrix, 0, 0, n - 1)), Shape{1});
+  Tensor differs = ne(narrow(matrix, 0, 1, n - 1), narrow(matrix, 0, 0, n - 1));
+  differs = matrix.size(1) == 1 ? reshape(differs, Shape{-1}) : any(differs, Shape{1});
   const Tensor parts[] = {first, differs};
   return cat(parts);
 }
 
-/// order: undefined to compare neighbours as they stand.
-std::vector<Tensor> distinct(const Rows& rows, const Tensor& order, Ints inverse_shape, bool return_inverse,
-                             bool return_counts) {
-  Tensor matrix = order.defined() ? at(rows.matrix, order) : rows.matrix;
+/// The first row of each group of equal neighbours. `order`: where the rows stood, undefined if there.
+std::vector<Tensor> distinct(const Rows& rows, const Tensor& matrix, const Tensor& order, Ints inverse_shape,
+                             bool return_inverse, bool return_counts) {
   int64_t n = matrix.size(0);
   Tensor starts = group_starts(matrix), places = select(nonzero(starts), 1, 0);
   std::vector<Tensor> result{rows.restore(at(matrix, places))};
@@ -84,12 +88,13 @@ Shape inverse_shape(const Tensor& x, const Rows& rows) {
 
 std::vector<Tensor> unique(const Tensor& x, bool, bool return_inverse, bool return_counts, OptInt dim) {
   Rows rows("unique", x, dim);
-  return distinct(rows, row_order(rows.matrix.detach()), inverse_shape(x, rows), return_inverse, return_counts);
+  auto [matrix, order] = sorted_rows(rows.matrix);
+  return distinct(rows, matrix, order, inverse_shape(x, rows), return_inverse, return_counts);
 }
 
 std::vector<Tensor> unique_consecutive(const Tensor& x, bool return_inverse, bool return_counts, OptInt dim) {
   Rows rows("unique_consecutive", x, dim);
-  return distinct(rows, {}, inverse_shape(x, rows), return_inverse, return_counts);
+  return distinct(rows, rows.matrix, {}, inverse_shape(x, rows), return_inverse, return_counts);
 }
 
 namespace {

@@ -141,11 +141,19 @@ Sample in_double(const Sample& s) {
   return d;
 }
 
+/// Casts to fewer bits have no slope that differences could find.
+bool rounds(const Sample& s, std::span<const Tensor> in) {
+  for (const Tensor& t : run(s, in))
+    if (t.defined() && is_floating(t.dtype()) && t.dtype() != DType::f64) return true;
+  return false;
+}
+
 /// Compares with central differences at every element of every floating input.
 void check_gradient(const Sample& sample) {
   std::vector<Tensor> in = random_inputs(sample);
   for (Tensor& t : in)
     if (is_floating(t.dtype())) t.set_requires_grad(true);
+  if (rounds(sample, in)) return;
   std::vector<Tensor> gs = analytic(sample, in, false);
   if (gs.empty()) return;
   size_t k = 0;
@@ -171,7 +179,7 @@ TEST(OpTable, GradientsEqualFiniteDifferences) {
   for (const Sample& s : samples()) {
     if (!s.op->vjp && !s.op->composite) continue;
     if (s.inputs.empty() || !is_floating(s.inputs[0].dtype) || s.inputs[0].dtype != DType::f32) continue;
-    check_gradient(in_double(s));
+    EXPECT_NO_THROW(check_gradient(in_double(s))) << s.text();
   }
 }
 
@@ -209,7 +217,7 @@ TEST(OpTable, SecondGradientsEqualFiniteDifferences) {
   for (const Sample& s : samples()) {
     if (!s.op->vjp && !s.op->composite) continue;
     if (s.inputs.empty() || s.inputs[0].dtype != DType::f32) continue;
-    check_second_gradient(in_double(s));
+    EXPECT_NO_THROW(check_second_gradient(in_double(s))) << s.text();
   }
 }
 

@@ -163,7 +163,9 @@ WRITES = {
     "x[i] = y": lambda m, x, y: x.__setitem__(index(m, [0, 2]), y[:2]),
     "x[i, j] = number": lambda m, x, y: x.__setitem__((index(m, [0, 2]), index(m, [1, 1])), 3),
     "x[mask] = y": lambda m, x, y: x.__setitem__(x > 0, 5.0),
-    "x[mask] = list": lambda m, x, y: x.__setitem__(m.tensor([True, False, True, False]), y[:2] * 2),
+    "x[mask] = list": lambda m, x, y: x.__setitem__(
+        m.tensor([True, False, True, False]), y[:2] * 2
+    ),
     "x[:, i] += y": lambda m, x, y: x.__setitem__((slice(None), [0, 1]), x[:, [0, 1]] + y[:, :2]),
     "view[i] = y": lambda m, x, y: x[1:].t().__setitem__(index(m, [4, 0]), y[0, :3]),
     "index_put_": lambda m, x, y: x.index_put_((index(m, [1, 1]),), y[:2], accumulate=True),
@@ -173,7 +175,9 @@ WRITES = {
     "scatter_": lambda m, x, y: x.scatter_(1, index(m, [[0], [1], [2], [3]]), y[:, :1]),
     "scatter_ value": lambda m, x, y: x.scatter_(1, index(m, [[0], [1], [2], [3]]), 1.0),
     "scatter_add_": lambda m, x, y: x.scatter_add_(0, index(m, [[0, 0, 1, 1, 2]]), y[:1]),
-    "scatter_reduce_": lambda m, x, y: x.scatter_reduce_(0, index(m, [[0, 0, 1, 1, 2]]), y[:1], "amax"),
+    "scatter_reduce_": lambda m, x, y: x.scatter_reduce_(
+        0, index(m, [[0, 0, 1, 1, 2]]), y[:1], "amax"
+    ),
     "masked_fill_": lambda m, x, y: x.masked_fill_(y > 0, 0.0),
     "masked_scatter_": lambda m, x, y: x.masked_scatter_(y > 0, y),
     "cumsum_": lambda m, x, y: x.cumsum_(0),
@@ -197,4 +201,6 @@ def test_writes_as_in_pytorch(torch, write, recorded):
     for b, a in zip(*sides):
         assert (a is None) == (b is None)
         if a is not None:
-            np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-12, atol=1e-14)
+            np.testing.assert_allclose(
+                a.detach().numpy(), b.detach().numpy(), rtol=1e-12, atol=1e-14
+            )

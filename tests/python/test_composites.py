@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from checks import assert_gradient, assert_same, bits
 
 import fluxion as fx
+from checks import assert_gradient, assert_same, bits
 from fluxion import _C
 
 # --- what is compared ---------------------------------------------------------------------------
@@ -16,19 +16,32 @@ def compare(torch, ours, theirs, arrays, dtype="float32", tolerance=None, output
     x, y = [], []
     for a in arrays:
         floating = a is not None and a.dtype.kind == "f"
-        x.append(None if a is None else fx.tensor(a).to(getattr(fx, dtype)) if floating else fx.tensor(a))
-        y.append(None if a is None else torch.tensor(a).to(getattr(torch, dtype)) if floating else torch.tensor(a))
+        x.append(
+            None if a is None else fx.tensor(a).to(getattr(fx, dtype)) if floating else fx.tensor(a)
+        )
+        y.append(
+            None
+            if a is None
+            else torch.tensor(a).to(getattr(torch, dtype))
+            if floating
+            else torch.tensor(a)
+        )
         if floating:
             x[-1].requires_grad_()
             y[-1].requires_grad_()
     got, want = ours(*x), theirs(*y)
-    weights = np.linspace(0.5, 1.5, max(want.numel(), 1)).reshape(tuple(want.shape)).astype("float32")
+    weights = (
+        np.linspace(0.5, 1.5, max(want.numel(), 1)).reshape(tuple(want.shape)).astype("float32")
+    )
     (got * fx.tensor(weights).to(got.dtype)).sum().backward()
     (want * torch.tensor(weights).to(want.dtype)).sum().backward()
 
     def close(a, b):
         np.testing.assert_allclose(
-            a.detach().to(fx.float64).numpy(), b.detach().to(torch.float64).numpy(), rtol=tolerance, atol=tolerance
+            a.detach().to(fx.float64).numpy(),
+            b.detach().to(torch.float64).numpy(),
+            rtol=tolerance,
+            atol=tolerance,
         )
 
     assert tuple(got.shape) == tuple(want.shape)
@@ -90,8 +103,12 @@ def test_activations_have_second_gradients(rng, case):
 def test_activations_at_the_extremes():
     x = fx.tensor([-np.inf, -100.0, -0.0, 0.0, 100.0, np.inf, np.nan])
     np.testing.assert_array_equal(_C.relu(x).numpy(), [0, 0, -0.0, 0, 100, np.inf, np.nan])
-    np.testing.assert_allclose(_C.logsigmoid(x).numpy()[:6], [-np.inf, -100, -np.log(2), -np.log(2), 0, 0], atol=1e-7)
-    np.testing.assert_allclose(_C.softplus(x).numpy()[:6], [0, 0, np.log(2), np.log(2), 100, np.inf], atol=1e-7)
+    np.testing.assert_allclose(
+        _C.logsigmoid(x).numpy()[:6], [-np.inf, -100, -np.log(2), -np.log(2), 0, 0], atol=1e-7
+    )
+    np.testing.assert_allclose(
+        _C.softplus(x).numpy()[:6], [0, 0, np.log(2), np.log(2), 100, np.inf], atol=1e-7
+    )
     assert np.isnan(_C.gelu(x).numpy()[6]) and _C.gelu(x).numpy()[4] == 100
 
 
@@ -104,7 +121,13 @@ def test_activations_at_the_extremes():
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 def test_softmax_equals_pytorch(torch, rng, name, dim, dtype):
     x = rng.normal(size=(5, 33, 70)) * 3
-    compare(torch, lambda t: getattr(_C, name)(t, dim), lambda t: getattr(functional(torch), name)(t, dim), [x], dtype)
+    compare(
+        torch,
+        lambda t: getattr(_C, name)(t, dim),
+        lambda t: getattr(functional(torch), name)(t, dim),
+        [x],
+        dtype,
+    )
 
 
 @pytest.mark.torch
@@ -112,7 +135,12 @@ def test_softmax_equals_pytorch(torch, rng, name, dim, dtype):
 @pytest.mark.parametrize("keepdim", [False, True])
 def test_logsumexp_equals_pytorch(torch, rng, dim, keepdim):
     x = rng.normal(size=(4, 5, 6)) * 3
-    compare(torch, lambda t: _C.logsumexp(t, dim, keepdim), lambda t: torch.logsumexp(t, dim, keepdim), [x])
+    compare(
+        torch,
+        lambda t: _C.logsumexp(t, dim, keepdim),
+        lambda t: torch.logsumexp(t, dim, keepdim),
+        [x],
+    )
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
@@ -124,7 +152,9 @@ def test_softmax_has_second_gradients(rng, name, dim):
 
 def test_softmax_of_infinities():
     x = fx.tensor([[0.0, -np.inf], [-np.inf, -np.inf], [np.inf, 0.0]])
-    np.testing.assert_array_equal(_C.softmax(x, -1).numpy(), [[1, 0], [np.nan, np.nan], [np.nan, np.nan]])
+    np.testing.assert_array_equal(
+        _C.softmax(x, -1).numpy(), [[1, 0], [np.nan, np.nan], [np.nan, np.nan]]
+    )
     np.testing.assert_array_equal(_C.logsumexp(x, -1).numpy(), [0, -np.inf, np.inf])
 
 
@@ -186,7 +216,9 @@ def test_cross_entropy_equals_pytorch(torch, rng, shape, weighted, smoothing, re
     w = None if weight is None else weight
 
     def ours(t):
-        return _C.cross_entropy(t, fx.tensor(target), None if w is None else fx.tensor(w).to(t.dtype), **options)
+        return _C.cross_entropy(
+            t, fx.tensor(target), None if w is None else fx.tensor(w).to(t.dtype), **options
+        )
 
     def theirs(t):
         weight = None if w is None else torch.tensor(w).to(t.dtype)
@@ -207,9 +239,15 @@ def test_cross_entropy_of_probabilities_equals_pytorch(torch, rng, shape, reduct
     for smoothing in (0.0, 0.2):
         compare(
             torch,
-            lambda t, p: _C.cross_entropy(t, p, fx.tensor(weight).to(t.dtype), reduction=reduction, label_smoothing=smoothing),
+            lambda t, p: _C.cross_entropy(
+                t, p, fx.tensor(weight).to(t.dtype), reduction=reduction, label_smoothing=smoothing
+            ),
             lambda t, p: functional(torch).cross_entropy(
-                t, p, torch.tensor(weight).to(t.dtype), reduction=reduction, label_smoothing=smoothing
+                t,
+                p,
+                torch.tensor(weight).to(t.dtype),
+                reduction=reduction,
+                label_smoothing=smoothing,
             ),
             [x, target],
         )
@@ -269,7 +307,9 @@ def test_weighed_losses_equal_pytorch(torch, rng):
     F = functional(torch)
     compare(
         torch,
-        lambda a, b: _C.binary_cross_entropy_with_logits(a, b, fx.tensor(w).to(a.dtype), pos_weight=fx.tensor(w).to(a.dtype)),
+        lambda a, b: _C.binary_cross_entropy_with_logits(
+            a, b, fx.tensor(w).to(a.dtype), pos_weight=fx.tensor(w).to(a.dtype)
+        ),
         lambda a, b: F.binary_cross_entropy_with_logits(
             a, b, torch.tensor(w).to(a.dtype), pos_weight=torch.tensor(w).to(a.dtype)
         ),
@@ -285,8 +325,12 @@ def test_weighed_losses_equal_pytorch(torch, rng):
     for reduction in ("none", "mean", "sum"):
         compare(
             torch,
-            lambda a: _C.nll_loss(a, fx.tensor(classes), fx.tensor(w).to(a.dtype), reduction=reduction),
-            lambda a: F.nll_loss(a, torch.tensor(classes), torch.tensor(w).to(a.dtype), reduction=reduction),
+            lambda a: _C.nll_loss(
+                a, fx.tensor(classes), fx.tensor(w).to(a.dtype), reduction=reduction
+            ),
+            lambda a: F.nll_loss(
+                a, torch.tensor(classes), torch.tensor(w).to(a.dtype), reduction=reduction
+            ),
             [x],
         )
 
@@ -304,7 +348,9 @@ def test_losses_have_second_gradients(rng, name):
 @pytest.mark.torch
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 @pytest.mark.parametrize("affine", [(True, True), (True, False), (False, True), (False, False)])
-@pytest.mark.parametrize("shape, dims", [((6, 50), 1), ((3, 4, 5, 9), 2), ((300, 128), 1), ((7,), 1)])
+@pytest.mark.parametrize(
+    "shape, dims", [((6, 50), 1), ((3, 4, 5, 9), 2), ((300, 128), 1), ((7,), 1)]
+)
 def test_layer_norm_equals_pytorch(torch, rng, shape, dims, affine, dtype):
     x = rng.normal(size=shape) + 0.5
     w, b = (rng.normal(size=shape[-dims:]) if a else None for a in affine)
@@ -473,6 +519,8 @@ def test_half_operands_round_once(rng):
     wide, wide_w = x.float(), w.float()
     assert_same(_C.softmax(x, -1), _C.softmax(wide, -1).to(fx.bfloat16))
     assert_same(_C.softmax(x, 0), _C.softmax(wide, 0).to(fx.bfloat16))
-    assert_same(_C.layer_norm(x, (70,), w, w), _C.layer_norm(wide, (70,), wide_w, wide_w).to(fx.bfloat16))
+    assert_same(
+        _C.layer_norm(x, (70,), w, w), _C.layer_norm(wide, (70,), wide_w, wide_w).to(fx.bfloat16)
+    )
     assert_same(_C.gelu(x), _C.gelu(wide).to(fx.bfloat16))
     assert_same(_C.mse_loss(x, x * 2), _C.mse_loss(wide, (x * 2).float()).to(fx.bfloat16))

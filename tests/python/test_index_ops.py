@@ -118,8 +118,14 @@ def test_index_select_and_gather(rng, dtype, kind):
         list_ = rng.integers(0, x.shape[dim], 5).astype(kind)
         same(fx.index_select(fx.tensor(x), dim, fx.tensor(list_)), x.take(list_, dim))
         at = rng.integers(0, x.shape[dim], (4, 6, 3)).astype(kind)
-        same(fx.gather(fx.tensor(x), dim, fx.tensor(at)), np.take_along_axis(x, at.astype("int64"), dim))
-        same(fx.tensor(x).take_along_dim(fx.tensor(at), dim), np.take_along_axis(x, at.astype("int64"), dim))
+        same(
+            fx.gather(fx.tensor(x), dim, fx.tensor(at)),
+            np.take_along_axis(x, at.astype("int64"), dim),
+        )
+        same(
+            fx.tensor(x).take_along_dim(fx.tensor(at), dim),
+            np.take_along_axis(x, at.astype("int64"), dim),
+        )
     flat = rng.integers(-72, 72, (2, 5)).astype(kind)
     same(fx.take(fx.tensor(x), fx.tensor(flat)), x.take(flat))
 
@@ -251,7 +257,9 @@ def test_saved_values_survive_writes():
 
 GRADIENTS = {
     "index": lambda x, v: x[fx.tensor([0, 2, 2]), fx.tensor([1, 0, 0])],
-    "mask": lambda x, v: x[fx.tensor([[True, False, True], [False, False, True], [True, True, False]])],
+    "mask": lambda x, v: x[
+        fx.tensor([[True, False, True], [False, False, True], [True, True, False]])
+    ],
     "gather": lambda x, v: x.gather(1, fx.tensor([[0, 0], [2, 1], [1, 1]])),
     "take": lambda x, v: x.take(fx.tensor([8, 0, 0, 3])),
     "index_add": lambda x, v: x.index_add(0, fx.tensor([1, 1, 0]), v),

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from checks import bits
 
 import fluxion as fx
+from checks import bits
 from fluxion import _C
 
 SHAPES = [(16,), (3, 5), (), (130, 70), (1,), (40_000,)]
@@ -62,7 +62,9 @@ def test_adam_equals_pytorch(torch, rng, options, dtype):
     decoupled = options.get("decoupled", False)
     theirs = [torch.tensor(p, requires_grad=True) for p in start]
     known = {k: v for k, v in options.items() if k != "decoupled"}
-    optimizer = (torch.optim.AdamW if decoupled else torch.optim.Adam)(theirs, lr=0.01, **({"weight_decay": 0} | known))
+    optimizer = (torch.optim.AdamW if decoupled else torch.optim.Adam)(
+        theirs, lr=0.01, **({"weight_decay": 0} | known)
+    )
     ours = [fx.tensor(p) for p in start]
     states = [[fx.zeros_like(p) for p in ours] for _ in range(3)]
     steps = [fx.tensor(0.0) for _ in ours]
@@ -78,7 +80,9 @@ def test_adam_equals_pytorch(torch, rng, options, dtype):
         )  # fmt: skip
     assert [s.item() for s in steps] == [5.0] * len(ours)
     for a, b in zip(ours, theirs):
-        np.testing.assert_allclose(a.numpy(), b.detach().numpy(), rtol=1e-5 if dtype == "float32" else 1e-11, atol=1e-6)
+        np.testing.assert_allclose(
+            a.numpy(), b.detach().numpy(), rtol=1e-5 if dtype == "float32" else 1e-11, atol=1e-6
+        )
 
 
 def test_steps_work_on_any_memory(rng, threads):
@@ -120,6 +124,10 @@ def test_clipping_equals_pytorch(torch, rng, norm, most):
 
 def test_lists_must_match():
     with pytest.raises(ValueError, match="grads must have as many tensors as params, 2, got 1"):
-        _C._fused_sgd_([fx.ones(2), fx.ones(2)], [fx.ones(2)], [], 0.1, 0, 0, 0, False, False, False)
-    with pytest.raises(ValueError, match=r"grads\[0\] must have the shape of params\[0\], \(2,\), got \(3,\)"):
+        _C._fused_sgd_(
+            [fx.ones(2), fx.ones(2)], [fx.ones(2)], [], 0.1, 0, 0, 0, False, False, False
+        )
+    with pytest.raises(
+        ValueError, match=r"grads\[0\] must have the shape of params\[0\], \(2,\), got \(3,\)"
+    ):
         _C._fused_sgd_([fx.ones(2)], [fx.ones(3)], [], 0.1, 0, 0, 0, False, False, False)

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from checks import bits
 
 import fluxion as fx
+from checks import bits
 from fluxion import _C
 
 
@@ -53,7 +53,9 @@ def test_integers_are_scaled_words():
     want = (words(5, 0, 300) * np.uint64(10) >> np.uint64(32)).astype("int64") - 3
     np.testing.assert_array_equal(fx.randint(-3, 7, (300,)).numpy(), want)
     wide = fx.randint(0, 2**62, (1000,))
-    assert 0 <= wide.min().item() and wide.max().item() < 2**62 and wide.double().mean().item() > 2**60
+    assert (
+        0 <= wide.min().item() and wide.max().item() < 2**62 and wide.double().mean().item() > 2**60
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
@@ -146,7 +148,9 @@ def test_multinomial():
     p = fx.tensor([[0.1, 0.0, 0.6, 0.3], [1.0, 1.0, 0.0, 2.0]])
     draws = fx.multinomial(p, 20_000, replacement=True).numpy()
     for row, weights in zip(draws, p.numpy()):
-        np.testing.assert_allclose(np.bincount(row, minlength=4) / 20_000, weights / weights.sum(), atol=0.015)
+        np.testing.assert_allclose(
+            np.bincount(row, minlength=4) / 20_000, weights / weights.sum(), atol=0.015
+        )
     for row in fx.multinomial(fx.ones(50, 6), 6).numpy():
         assert sorted(row) == list(range(6))
     with pytest.raises(RuntimeError, match="without replacement"):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from test_index_ops import DTYPES, check_gradient, same, sample
 
 import fluxion as fx
 import fluxion.nn.functional as F
+from test_index_ops import DTYPES, check_gradient, same, sample
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -71,7 +71,9 @@ def test_pad_with_a_value(rng, dtype):
     same(F.pad(fx.tensor(x), (-1, 2, 1, -2)), np.pad(x[:1, 1:], ((1, 0), (0, 2))))
 
 
-@pytest.mark.parametrize(("mode", "numpy_mode"), [("reflect", "reflect"), ("replicate", "edge"), ("circular", "wrap")])
+@pytest.mark.parametrize(
+    ("mode", "numpy_mode"), [("reflect", "reflect"), ("replicate", "edge"), ("circular", "wrap")]
+)
 def test_pad_by_mirrors(rng, mode, numpy_mode):
     x = sample(rng, (2, 3, 4, 5))
     amounts = ((0, 0), (0, 0), (2, 3), (1, 4))
@@ -109,9 +111,16 @@ def test_grids():
     a, b = fx.arange(3), fx.arange(4)
     for indexing in ("ij", "xy"):
         ours = fx.meshgrid(a, b, indexing=indexing)
-        for x, y in zip(ours, np.meshgrid(np.arange(3), np.arange(4), indexing=indexing), strict=True):
+        for x, y in zip(
+            ours, np.meshgrid(np.arange(3), np.arange(4), indexing=indexing), strict=True
+        ):
             same(x, y)
-    assert fx.cartesian_prod(fx.tensor([1, 2]), fx.tensor([3, 4])).tolist() == [[1, 3], [1, 4], [2, 3], [2, 4]]
+    assert fx.cartesian_prod(fx.tensor([1, 2]), fx.tensor([3, 4])).tolist() == [
+        [1, 3],
+        [1, 4],
+        [2, 3],
+        [2, 4],
+    ]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

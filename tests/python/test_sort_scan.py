@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from test_index_ops import DTYPES, check_gradient, same, sample
 
 import fluxion as fx
+from test_index_ops import DTYPES, check_gradient, same, sample
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -117,7 +117,11 @@ def test_unique_of_rows(rng):
 def test_unique_consecutive():
     x = fx.tensor([1, 1, 2, 2, 2, 1])
     values, inverse, counts = fx.unique_consecutive(x, return_inverse=True, return_counts=True)
-    assert (values.tolist(), inverse.tolist(), counts.tolist()) == ([1, 2, 1], [0, 0, 1, 1, 1, 2], [2, 3, 1])
+    assert (values.tolist(), inverse.tolist(), counts.tolist()) == (
+        [1, 2, 1],
+        [0, 0, 1, 1, 1, 2],
+        [2, 3, 1],
+    )
 
 
 @pytest.mark.parametrize("dtype", ["int32", "int64", "float32", "float64", "uint8"])
@@ -126,9 +130,18 @@ def test_searchsorted(rng, dtype):
     x = rng.integers(0, 60, (7, 9)).astype(dtype)
     for right in (False, True):
         side = "right" if right else "left"
-        same(fx.searchsorted(fx.tensor(edges), fx.tensor(x), right=right), np.searchsorted(edges, x, side))
-        same(fx.searchsorted(fx.tensor(edges), fx.tensor(x), side=side), np.searchsorted(edges, x, side))
-        same(fx.bucketize(fx.tensor(x), fx.tensor(edges), right=right), np.digitize(x, edges, not right))
+        same(
+            fx.searchsorted(fx.tensor(edges), fx.tensor(x), right=right),
+            np.searchsorted(edges, x, side),
+        )
+        same(
+            fx.searchsorted(fx.tensor(edges), fx.tensor(x), side=side),
+            np.searchsorted(edges, x, side),
+        )
+        same(
+            fx.bucketize(fx.tensor(x), fx.tensor(edges), right=right),
+            np.digitize(x, edges, not right),
+        )
     mixed = rng.permutation(edges)
     order = fx.tensor(mixed).argsort()
     same(fx.searchsorted(fx.tensor(mixed), fx.tensor(x), sorter=order), np.searchsorted(edges, x))

@@ -6,6 +6,7 @@ Element i of a case is values[i % len(values)] + step * i. Our dtypes print two 
 longer than torch's, so a case whose dtype suffix ends within two columns of the line's
 end cannot agree.
 """
+
 import json
 import math
 import pathlib
@@ -15,14 +16,29 @@ import torch
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 NAN, INF = math.nan, math.inf
 DEFAULT_OPTIONS = dict(precision=4, threshold=1000, edgeitems=3, linewidth=80, sci_mode=None)
-ENUMERATOR = {"bool": "bool_", "uint8": "u8", "int8": "i8", "int16": "i16", "int32": "i32",
-              "int64": "i64", "float16": "f16", "bfloat16": "bf16", "float32": "f32",
-              "float64": "f64"}
+ENUMERATOR = {
+    "bool": "bool_",
+    "uint8": "u8",
+    "int8": "i8",
+    "int16": "i16",
+    "int32": "i32",
+    "int64": "i64",
+    "float16": "f16",
+    "bfloat16": "bf16",
+    "float32": "f32",
+    "float64": "f64",
+}
 
 
 def case(dtype, shape, values, step=0, requires_grad=False, **options):
-    return dict(dtype=dtype, shape=shape, values=values, step=step, requires_grad=requires_grad,
-                options={**DEFAULT_OPTIONS, **options})
+    return dict(
+        dtype=dtype,
+        shape=shape,
+        values=values,
+        step=step,
+        requires_grad=requires_grad,
+        options={**DEFAULT_OPTIONS, **options},
+    )
 
 
 CASES = [
@@ -117,8 +133,10 @@ def cpp(c):
     values = ", ".join(map(cpp_number, c["values"]))
     grad = "true" if c["requires_grad"] else "false"
     dtype = ENUMERATOR[c["dtype"]]
-    return (f'{{DType::{dtype}, {{{shape}}}, {{{values}}}, {cpp_number(c["step"])}, {grad},\n'
-            f' {options},\n R"~({c["text"]})~"}},')
+    return (
+        f"{{DType::{dtype}, {{{shape}}}, {{{values}}}, {cpp_number(c['step'])}, {grad},\n"
+        f' {options},\n R"~({c["text"]})~"}},'
+    )
 
 
 for c in CASES:
