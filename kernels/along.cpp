@@ -116,21 +116,26 @@ int gather_along(Ctx& ctx, const AxisMove& m) {
 }
 
 int scatter_along(Ctx& ctx, const AxisMove& m, Combine combine) {
-  if (int status = check_indices(ctx, &m.index, 1, m.rank, m.sizes)) return status;  // before anything is written
+  if (m.check_first)
+    if (int status = check_indices(ctx, &m.index, 1, m.rank, m.sizes)) return status;
+  bool good = true;
   if (combine == Combine::replace) {
     with_bits(m.elem, [&](auto bits) {
       using T = decltype(bits);
-      walk<T>(ctx, m, [](T& indexed, const T& plain) { indexed = plain; });
+      good = walk<T>(ctx, m, [](T& indexed, const T& plain) { indexed = plain; });
     });
-    return kOk;
+  } else {
+    bool known = with_arithmetic(m.elem, [&](auto t) {
+      using T = decltype(t);
+      with_combine(combine, [&](auto how) {
+        good = walk<T>(ctx, m, [](T& indexed, const T& plain) {
+          indexed = combined<decltype(how)::value>(indexed, plain);
+        });
+      });
+    });
+    if (!known) return kNoKernel;
   }
-  bool known = with_arithmetic(m.elem, [&](auto t) {
-    using T = decltype(t);
-    with_combine(combine, [&](auto how) {
-      walk<T>(ctx, m, [](T& indexed, const T& plain) { indexed = combined<decltype(how)::value>(indexed, plain); });
-    });
-  });
-  return known ? kOk : kNoKernel;
+  return good ? kOk : check_indices(ctx, &m.index, 1, m.rank, m.sizes);
 }
 
 }  // namespace fluxion::kernels

@@ -48,6 +48,12 @@ void plane(const Copy& c, char* out, const char* in) {
     return;
   }
   int64_t m = c.sizes[c.other], to = c.strides[0][c.other], ti = c.strides[1][c.other];
+  if (so == 1 && si == 1) {
+    for (int64_t j = 0; j < m; ++j)
+      copy_line(out + j * to * static_cast<int64_t>(sizeof(T)), in + j * ti * static_cast<int64_t>(sizeof(T)),
+                static_cast<size_t>(n) * sizeof(T));
+    return;
+  }
   for (int64_t jb = 0; jb < m; jb += kBlock)
     for (int64_t ib = 0; ib < n; ib += kBlock) {
       int64_t j_end = jb + kBlock < m ? jb + kBlock : m, i_end = ib + kBlock < n ? ib + kBlock : n;
@@ -125,7 +131,10 @@ void copy_strided(const Ctx& ctx, int size, char* out, const int64_t* out_stride
   c.rank = merge_dims(2, rank, c.sizes, c.strides);
   c.inner = fastest(c, 0);
   int from = fastest(c, 1);
-  if (from != c.inner && c.strides[1][from] != 0) c.other = from;
+  if (from != c.inner && c.strides[1][from] != 0)
+    c.other = from;
+  else if (c.rank > 2 && c.strides[0][c.inner] == 1 && c.strides[1][c.inner] == 1)
+    c.other = c.inner == c.rank - 1 ? c.rank - 2 : c.rank - 1;  // dense lines, many at a time
   for (int d = 0; d < c.rank; ++d)
     if (d != c.inner && d != c.other) c.outer *= c.sizes[d];
   if (c.rank == 1 && total * size > (1 << 18) && ctx.parallel && c.strides[0][0] == 1 && c.strides[1][0] == 1) {

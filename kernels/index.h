@@ -66,12 +66,13 @@ struct AxisMove {
   const int64_t* indexed_strides;
   char* plain;
   const int64_t* plain_strides;
+  bool check_first = true;  // scatter: a bad index leaves `indexed` as it was
 };
 
 /// plain = indexed. Or kIndexOutOfRange, as resolve_indices.
 int gather_along(Ctx& ctx, const AxisMove& move);
 /// indexed = combine(indexed, plain), in order along the axis. No half types except for replace (kNoKernel).
-/// kIndexOutOfRange, as resolve_indices, with nothing written.
+/// Or kIndexOutOfRange, as resolve_indices.
 int scatter_along(Ctx& ctx, const AxisMove& move, Combine combine);
 
 /// out[k] = coordinates (rank numbers) of the k-th true byte of a dense mask. `out` has room for all of them.

@@ -95,7 +95,6 @@ constexpr OpDef place_op(OpDef d) {
   d.space = Space::reduction;
   d.attr_bytes = sizeof(ReduceAttrs);
   d.fields = kReduceFields;
-  d.fields = kReduceFields;
   d.infer = infer_place;
   d.eval = eval_place;
   d.vjp = vjp_place;

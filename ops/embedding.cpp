@@ -124,6 +124,8 @@ void samples(const OpDef& op, SampleSink& sink) {
   bool backward = op.composite == compose_gradient;
   for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
     for (int64_t padding : {-1, 2}) {
+      // Forward samples have no padding row: its gradient is zero by decree, not by calculus.
+      if (std::string_view(op.name) == "embedding" && padding >= 0) continue;
       EmbeddingAttrs a{6, padding, 0};
       const SampleSink::Input in[] = {{backward ? Shape{3, 4, 5} : Shape{6, 5}, t}, {Shape{3, 4}, DType::i64, 0, 5}};
       sink.add(in, &a, sizeof a);

@@ -73,7 +73,8 @@ void infer_scatter(const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, t.in[0
 void eval_scatter(const Eval& e) {
   const auto& a = e.attrs<ScatterAttrs>();
   const Tensor &x = e.in[0], &index = e.in[1];
-  if (!e.out[0].defined()) e.out[0] = empty(x.sizes(), x.dtype());
+  const bool in_place = e.out[0].defined();
+  if (!in_place) e.out[0] = empty(x.sizes(), x.dtype());
   bool widens = is_half(x.dtype()) && a.combine != Combine::replace;
   Tensor work = widens ? empty(x.sizes(), DType::f32) : e.out[0], source = e.in[2];
   if (!work.is_same(x)) copy_elements(x, work);
@@ -84,6 +85,7 @@ void eval_scatter(const Eval& e) {
   }
   Plan plan(work, a.axis, index);
   plan.set_plain(source);
+  plan.move.check_first = in_place && !widens;
   plan.run(e.op, index.sizes(), [&](kernels::Ctx& ctx, const kernels::AxisMove& move) {
     return kernels::scatter_along(ctx, move, a.combine);
   });

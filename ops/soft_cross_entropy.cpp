@@ -184,7 +184,9 @@ void vjp(const Vjp& v) {
     v.result[1] = mul(a.has_weight ? mul(slope, reshape(v.in[2], class_shape(x))) : slope, g);
   }
   if (a.has_weight && v.needs(2))
-    v.result[2] = mul(mul(sub(unsqueeze(lse, dim), x), shares(x, v.in[1], nullptr, a)), g);  // summed to its shape
+    v.result[2] = reshape(
+        sum_to_size(mul(mul(sub(unsqueeze(lse, dim), x), shares(x, v.in[1], nullptr, a)), g), class_shape(x)),
+        v.in[2].sizes());
 }
 
 }  // namespace

@@ -52,7 +52,6 @@ double degrees_of_freedom(Ints shape, const ReduceAttrs& a) {
 
 constinit OpDef kVar{.name = "var", .doc = "The variance over dims: squared deviations from the mean over (count - correction).",
     .round = Round::fused, .space = Space::reduction, .promotion = Promotion::floating, .attr_bytes = sizeof(ReduceAttrs), .fields = kReduceFields,
-    
     .infer = [](const TypeRule& t) {
       t.out[0] = {t.in[0].dtype, false, reduced_shape(t.in[0].shape, t.attrs<ReduceAttrs>())};
     },

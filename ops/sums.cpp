@@ -83,7 +83,6 @@ constexpr OpDef fold(OpDef d) {
   d.space = Space::reduction;
   d.attr_bytes = sizeof(ReduceAttrs);
   d.fields = kReduceFields;
-  d.fields = kReduceFields;
   d.infer = infer_fold;
   d.eval = eval_fold;
   d.kernels = fold_kernels;
