@@ -20,16 +20,17 @@ struct Target {
 /// What one pass does with what it finds.
 struct Pass {
   bool retain_graph, create_graph;
-  std::vector<Target> targets = {};                 // empty: every leaf accumulates into .grad
-  std::vector<Tensor> found = {};                   // one per target
-  std::unordered_set<const Node*> on_the_way = {};  // nodes that lead to a target; only if there are targets
-  bool accumulate = false;                     // targets are leaves whose .grad grows (backward(inputs=))
+  std::vector<Target> targets = {};  // empty: every leaf accumulates into .grad
+  std::vector<Tensor> found = {};    // one per target
+  std::unordered_set<const Node*> on_the_way =
+      {};                   // nodes that lead to a target; only if there are targets
+  bool accumulate = false;  // targets are leaves whose .grad grows (backward(inputs=))
 };
 
 bool sole_owner(const Tensor& t) {
   Impl* p = t.impl();
-  return p->refs.load() == 1 && p->storage && p->storage->refs.load() == 1 && !p->storage->snapshot.load() &&
-         !p->base && !(p->flags & (kRequiresGrad | kTraced));
+  return p->refs.load() == 1 && p->storage && p->storage->refs.load() == 1 &&
+         !p->storage->snapshot.load() && !p->base && !(p->flags & (kRequiresGrad | kTraced));
 }
 
 /// The gradient that a leaf keeps: dense memory of its own.
@@ -39,8 +40,8 @@ Tensor own_gradient(Tensor g) {
 }
 
 Tensor sum(Tensor have, const Tensor& more, bool record) {
-  if (!record && sole_owner(have) && !overlaps_itself(*have.impl()) && have.dtype() == more.dtype() &&
-      std::ranges::equal(have.sizes(), more.sizes())) {
+  if (!record && sole_owner(have) && !overlaps_itself(*have.impl()) &&
+      have.dtype() == more.dtype() && std::ranges::equal(have.sizes(), more.sizes())) {
     add_into(have, more);
     return have;
   }
@@ -105,17 +106,17 @@ class Engine {
       for (size_t i = 0; i < n.outputs; ++i) taken.push_back(std::move(n.grads[i]));
       grads = taken;
     }
-    if (n.is_leaf())
-      run_hooks(ensure_meta(Tensor(n.leaf)).hooks, grads);
-    else if (n.hooks)
-      run_hooks(*n.hooks, grads);
+    if (n.is_leaf()) run_hooks(ensure_meta(Tensor(n.leaf)).hooks, grads);
+    else if (n.hooks) run_hooks(*n.hooks, grads);
     for (size_t i = 0; i < pass_.targets.size(); ++i)
-      if (pass_.targets[i].node == &n && !pass_.accumulate) pass_.found[i] = grads[pass_.targets[i].slot];
+      if (pass_.targets[i].node == &n && !pass_.accumulate)
+        pass_.found[i] = grads[pass_.targets[i].slot];
     if (n.is_leaf()) return reach_leaf(n, std::move(grads[0]));
     propagate(n, grads);
   }
 
-  static void run_hooks(std::vector<HookEntry> hooks, std::span<Tensor> grads) {  // by value: a hook may remove itself
+  static void run_hooks(std::vector<HookEntry> hooks,
+                        std::span<Tensor> grads) {  // by value: a hook may remove itself
     for (HookEntry& h : hooks)
       if (grads[h.slot].defined())
         if (Tensor r = h.call(grads[h.slot]); r.defined()) grads[h.slot] = r;
@@ -125,21 +126,16 @@ class Engine {
     if (!pass_.targets.empty() && !pass_.accumulate) return;
     Tensor leaf{n.leaf};
     GradMeta& meta = ensure_meta(leaf);
-    if (!meta.grad.defined())
-      meta.grad = own_gradient(std::move(g));
-    else if (pass_.create_graph)
-      meta.grad = add(meta.grad, g);
-    else
-      accumulate_into(meta.grad, g);
+    if (!meta.grad.defined()) meta.grad = own_gradient(std::move(g));
+    else if (pass_.create_graph) meta.grad = add(meta.grad, g);
+    else accumulate_into(meta.grad, g);
   }
 
   /// In place: `.grad` stays the same object in the same memory.
   static void accumulate_into(const Tensor& have, const Tensor& g) {
     begin_write(have.storage());
-    if (have.dtype() == g.dtype() && std::ranges::equal(have.sizes(), g.sizes()))
-      add_into(have, g);
-    else
-      copy_elements(add(have, g), have);
+    if (have.dtype() == g.dtype() && std::ranges::equal(have.sizes(), g.sizes())) add_into(have, g);
+    else copy_elements(add(have, g), have);
   }
 
   void propagate(Node& n, std::span<Tensor> grads) {
@@ -149,10 +145,11 @@ class Engine {
                   (pass_.targets.empty() || pass_.on_the_way.contains(n.edges[i].node.get()));
     if (std::ranges::find(needed, 1) == needed.end()) return;
     if (n.freed && n.has_saved)
-      fail(ErrorKind::runtime,
-           "backward: the graph through {} was freed by an earlier backward pass. Pass retain_graph=True to "
-           "the first backward to go through it again",
-           n.name());
+      fail(
+          ErrorKind::runtime,
+          "backward: the graph through {} was freed by an earlier backward pass. Pass retain_graph=True to "
+          "the first backward to go through it again",
+          n.name());
     Tensor fixed[8];
     std::vector<Tensor> many;
     std::span<Tensor> result(fixed, n.inputs);
@@ -160,10 +157,8 @@ class Engine {
       many.resize(n.inputs);
       result = many;
     }
-    if (n.custom)
-      n.custom->backward(grads, result);
-    else
-      call_rule(n, grads, needed, result);
+    if (n.custom) n.custom->backward(grads, result);
+    else call_rule(n, grads, needed, result);
     for (size_t i = 0; i < n.inputs; ++i)
       if (needed[i] && result[i].defined()) result[i] = fit(n, i, std::move(result[i]));
     if (!pass_.retain_graph) free_saved(n);
@@ -175,7 +170,8 @@ class Engine {
   static Tensor fit(Node& n, size_t i, Tensor g) {
     if (!n.saved || !n.saved[i].alias) return g;
     const Impl& want = *n.saved[i].alias;
-    if (g.dtype() == want.dtype && std::ranges::equal(g.sizes(), Ints(want.sizes(), want.rank))) return g;
+    if (g.dtype() == want.dtype && std::ranges::equal(g.sizes(), Ints(want.sizes(), want.rank)))
+      return g;
     return to_dtype(sum_to_size(g, {want.sizes(), want.rank}), want.dtype);
   }
 
@@ -187,7 +183,8 @@ class Engine {
       if (n.saved[i].bytes) n.saved[i] = {};
   }
 
-  void call_rule(Node& n, std::span<Tensor> grads, std::span<const uint8_t> needed, std::span<Tensor> result) {
+  void call_rule(Node& n, std::span<Tensor> grads, std::span<const uint8_t> needed,
+                 std::span<Tensor> result) {
     Tensor fixed[12];
     std::vector<Tensor> many;
     size_t count = size_t(n.inputs) + n.outputs;
@@ -198,10 +195,8 @@ class Engine {
     }
     for (size_t i = 0; i < count; ++i) saved[i] = restore(n, i);
     Vjp v{*n.op, n.attrs, grads, saved.first(n.inputs), saved.subspan(n.inputs), needed, result};
-    if (n.op->vjp)
-      n.op->vjp(v);
-    else
-      derived_vjp(v);
+    if (n.op->vjp) n.op->vjp(v);
+    else derived_vjp(v);
   }
 
   /// The saved value; with its history if the gradient itself is to be differentiated.
@@ -209,7 +204,8 @@ class Engine {
     Saved& s = n.saved[i];
     if (!s.alias) return {};
     if (!s.bytes) return Tensor(s.alias);
-    Edge edge = i < n.inputs ? n.edges[i] : Edge{Ref<Node>::share(&n), static_cast<uint32_t>(i - n.inputs)};
+    Edge edge =
+        i < n.inputs ? n.edges[i] : Edge{Ref<Node>::share(&n), static_cast<uint32_t>(i - n.inputs)};
     bool with_history = pass_.create_graph && edge.node;
     Storage* bytes = bytes_of(*s.bytes);
     if (!with_history && bytes == s.alias->storage.get()) return Tensor(s.alias);
@@ -237,7 +233,8 @@ class Engine {
       EnableGrad on;
       for (size_t i = 0; i < in.size(); ++i) {
         if (!v.needs(i)) continue;
-        in[i] = create && tracks_gradient(in[i]) ? identity(in[i]) : in[i].detach().set_requires_grad(true);
+        in[i] = create && tracks_gradient(in[i]) ? identity(in[i])
+                                                 : in[i].detach().set_requires_grad(true);
         wanted.push_back(in[i]);
         at.push_back(i);
       }
@@ -291,17 +288,19 @@ void find_on_the_way(Pass& pass, const std::vector<Edge>& roots) {
 Tensor seed_for(const Tensor& output, const Tensor* given, size_t position) {
   if (given && given->defined()) {
     if (!std::ranges::equal(given->sizes(), output.sizes()))
-      fail(ErrorKind::runtime,
-           "backward: gradient {} must have the shape of its output {}, got {}. Pass a gradient of the "
-           "output's shape",
-           position, shape_text(output.sizes()), shape_text(given->sizes()));
+      fail(
+          ErrorKind::runtime,
+          "backward: gradient {} must have the shape of its output {}, got {}. Pass a gradient of the "
+          "output's shape",
+          position, shape_text(output.sizes()), shape_text(given->sizes()));
     return to_dtype(*given, output.dtype());
   }
   if (output.numel() != 1)
-    fail(ErrorKind::runtime,
-         "backward: output {} has shape {}; a gradient can be created implicitly only for one element. "
-         "Reduce it with .sum() or .mean(), or pass gradient=",
-         position, shape_text(output.sizes()));
+    fail(
+        ErrorKind::runtime,
+        "backward: output {} has shape {}; a gradient can be created implicitly only for one element. "
+        "Reduce it with .sum() or .mean(), or pass gradient=",
+        position, shape_text(output.sizes()));
   return ones(output.sizes(), output.dtype());
 }
 
@@ -311,10 +310,11 @@ void run_pass(Pass& pass, Tensors outputs, Tensors gradients) {
   for (size_t i = 0; i < outputs.size(); ++i) {
     Edge e = gradient_edge(outputs[i]);
     if (!e.node)
-      fail(ErrorKind::runtime,
-           "backward: element {} of the outputs does not require grad and has no history. Was it computed "
-           "under no_grad(), detached, or from inputs without requires_grad=True?",
-           i);
+      fail(
+          ErrorKind::runtime,
+          "backward: element {} of the outputs does not require grad and has no history. Was it computed "
+          "under no_grad(), detached, or from inputs without requires_grad=True?",
+          i);
     seeds.push_back(seed_for(outputs[i], i < gradients.size() ? &gradients[i] : nullptr, i));
     roots.push_back(std::move(e));
   }
@@ -328,7 +328,8 @@ void run_pass(Pass& pass, Tensors outputs, Tensors gradients) {
 
 }  // namespace
 
-void backward(Tensors outputs, Tensors gradients, bool retain_graph, bool create_graph, Tensors inputs) {
+void backward(Tensors outputs, Tensors gradients, bool retain_graph, bool create_graph,
+              Tensors inputs) {
   Pass pass{.retain_graph = retain_graph || create_graph, .create_graph = create_graph};
   std::vector<Edge> keep;
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -351,7 +352,8 @@ std::vector<Tensor> grad(Tensors outputs, Tensors inputs, Tensors grad_outputs, 
     Edge e = gradient_edge(inputs[i]);
     if (!e.node)
       fail(ErrorKind::runtime,
-           "grad: inputs[{}] does not require grad. Call requires_grad_() on it before it is used", i);
+           "grad: inputs[{}] does not require grad. Call requires_grad_() on it before it is used",
+           i);
     pass.targets.push_back({e.node.get(), e.slot});
     keep.push_back(std::move(e));
   }
@@ -360,9 +362,10 @@ std::vector<Tensor> grad(Tensors outputs, Tensors inputs, Tensors grad_outputs, 
   run_pass(pass, outputs, grad_outputs);
   for (size_t i = 0; i < pass.found.size(); ++i)
     if (!pass.found[i].defined() && !allow_unused)
-      fail(ErrorKind::runtime,
-           "grad: inputs[{}] was not used in the graph of the outputs. Pass allow_unused=True if that is intended",
-           i);
+      fail(
+          ErrorKind::runtime,
+          "grad: inputs[{}] was not used in the graph of the outputs. Pass allow_unused=True if that is intended",
+          i);
   return std::move(pass.found);
 }
 

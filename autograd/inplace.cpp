@@ -34,29 +34,34 @@ void rewrite(const Tensor& base, const Tensor& view, const Tensor& value) {
 
 void check_writable(const Tensor& dst, bool value_tracks) {
   if (overlaps_itself(*dst.impl()))
-    fail(ErrorKind::runtime,
-         "in-place write: more than one element of the written tensor {} refers to a single memory location "
-         "(an expanded view?). Call clone() on it first",
-         shape_text(dst.sizes()));
+    fail(
+        ErrorKind::runtime,
+        "in-place write: more than one element of the written tensor {} refers to a single memory location "
+        "(an expanded view?). Call clone() on it first",
+        shape_text(dst.sizes()));
   if (dst.storage()->read_only)
-    fail(ErrorKind::runtime, "in-place write: the tensor's memory is read-only. Call clone() on it first");
+    fail(ErrorKind::runtime,
+         "in-place write: the tensor's memory is read-only. Call clone() on it first");
   if (!thread_state().grad_enabled) return;
   bool tracks = dst.requires_grad();
   if (tracks && dst.is_leaf())
-    fail(ErrorKind::runtime,
-         "a leaf tensor that requires grad is used in an in-place operation. Wrap it in no_grad(), or write to "
-         "x.data or a clone()");
+    fail(
+        ErrorKind::runtime,
+        "a leaf tensor that requires grad is used in an in-place operation. Wrap it in no_grad(), or write to "
+        "x.data or a clone()");
   if (!is_view_of_base(dst)) return;
   Tensor base{dst.impl()->base};
   bool base_tracks = base.requires_grad();
   if (base_tracks && base.is_leaf())
-    fail(ErrorKind::runtime,
-         "a view of a leaf tensor that requires grad is used in an in-place operation. Wrap it in no_grad(), or "
-         "write to a clone()");
+    fail(
+        ErrorKind::runtime,
+        "a view of a leaf tensor that requires grad is used in an in-place operation. Wrap it in no_grad(), or "
+        "write to a clone()");
   if (dst.has(kNoGradView) && (base_tracks || value_tracks))
-    fail(ErrorKind::runtime,
-         "a view made under no_grad() is modified in place with gradients enabled. Make the view outside "
-         "no_grad(), or write under no_grad() too");
+    fail(
+        ErrorKind::runtime,
+        "a view made under no_grad() is modified in place with gradients enabled. Make the view outside "
+        "no_grad(), or write under no_grad() too");
 }
 
 void check_no_partial_overlap(const Tensor& self, const Tensor& other, const char* op) {
@@ -68,8 +73,10 @@ void check_no_partial_overlap(const Tensor& self, const Tensor& other, const cha
   if (!dense(a) || !dense(b)) return;
   const char *a_end = a.data + self.nbytes(), *b_end = b.data + other.nbytes();
   if (a.data < b_end && b.data < a_end)
-    fail(ErrorKind::runtime,
-         "{}: the written tensor and an input refer to overlapping memory. Call clone() on the input first", op);
+    fail(
+        ErrorKind::runtime,
+        "{}: the written tensor and an input refer to overlapping memory. Call clone() on the input first",
+        op);
 }
 
 void follow_write(const Tensor& dst, const Tensor& value) {
@@ -86,7 +93,8 @@ void assign(const Tensor& dst, const Tensor& value) {
   check_writable(dst, value_tracks);
   check_no_partial_overlap(dst, value, "in-place write");
   if (!std::ranges::equal(value.sizes(), dst.sizes()) && !can_broadcast(value.sizes(), dst.sizes()))
-    fail(ErrorKind::runtime, "in-place write: a value of shape {} cannot be broadcast to the target's shape {}",
+    fail(ErrorKind::runtime,
+         "in-place write: a value of shape {} cannot be broadcast to the target's shape {}",
          shape_text(value.sizes()), shape_text(dst.sizes()));
   bool history = grad_on && (value_tracks || dst.requires_grad() ||
                              (is_view_of_base(dst) && Tensor(dst.impl()->base).requires_grad()));
@@ -106,7 +114,8 @@ void set_data(const Tensor& x, const Tensor& y) {
   Impl &a = *x.impl(), &b = *y.impl();
   if (&a == &b) return;
   if (a.meta && (a.flags & kRequiresGrad) && !is_floating(b.dtype))
-    fail(ErrorKind::runtime, "data: a tensor that requires grad needs floating point data, got {}", name(b.dtype));
+    fail(ErrorKind::runtime, "data: a tensor that requires grad needs floating point data, got {}",
+         name(b.dtype));
   resize_geometry(a, b.rank);
   std::copy_n(b.geometry, 2 * b.rank, a.geometry);
   a.dtype = b.dtype;

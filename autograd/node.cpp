@@ -27,10 +27,8 @@ void destroy(Node* n) {
   for (size_t i = 0; i < n->outputs; ++i) n->grads[i].~Tensor();
   size_t bytes = n->bytes;
   n->~Node();
-  if (bytes <= kPoolLimit)
-    pool_free(n, bytes);
-  else
-    ::operator delete(n);
+  if (bytes <= kPoolLimit) pool_free(n, bytes);
+  else ::operator delete(n);
 }
 
 constexpr size_t aligned(size_t n) { return (n + 15) / 16 * 16; }
@@ -84,7 +82,8 @@ GradMeta& ensure_meta(const Tensor& t) {
 
 void add_hook(Node& n, HookEntry hook) {
   if (!n.hooks) n.hooks = std::make_unique<std::vector<HookEntry>>();
-  auto last = hook.id == kRetainGrad ? n.hooks->end() : std::ranges::find(*n.hooks, kRetainGrad, &HookEntry::id);
+  auto last = hook.id == kRetainGrad ? n.hooks->end()
+                                     : std::ranges::find(*n.hooks, kRetainGrad, &HookEntry::id);
   n.hooks->insert(last, std::move(hook));
 }
 
@@ -93,7 +92,8 @@ namespace {
 /// The tensor's gradient is from now on that of its new value.
 void move_retaining_hook(GradMeta& meta, Node* to, uint32_t slot) {
   auto& hooks = *meta.node->hooks;
-  auto it = std::ranges::find_if(hooks, [&](const HookEntry& h) { return h.id == kRetainGrad && h.slot == meta.slot; });
+  auto it = std::ranges::find_if(
+      hooks, [&](const HookEntry& h) { return h.id == kRetainGrad && h.slot == meta.slot; });
   if (it == hooks.end()) return;
   if (to) add_hook(*to, {kRetainGrad, slot, std::move(it->call)});
   hooks.erase(it);
@@ -104,11 +104,10 @@ void move_retaining_hook(GradMeta& meta, Node* to, uint32_t slot) {
 void set_history(const Tensor& t, Ref<Node> node, uint32_t slot) {
   if (!node && !t.impl()->meta) return;
   GradMeta& meta = ensure_meta(t);
-  if (meta.retains_grad && meta.node && meta.node->hooks) move_retaining_hook(meta, node.get(), slot);
-  if (node)
-    t.impl()->flags |= kRequiresGrad;
-  else if (!meta.requires_grad)
-    t.impl()->flags &= ~kRequiresGrad;
+  if (meta.retains_grad && meta.node && meta.node->hooks)
+    move_retaining_hook(meta, node.get(), slot);
+  if (node) t.impl()->flags |= kRequiresGrad;
+  else if (!meta.requires_grad) t.impl()->flags &= ~kRequiresGrad;
   meta.node = std::move(node);
   meta.slot = slot;
   if (const Ref<Impl>& base = t.impl()->base; base && base->meta)
@@ -168,7 +167,8 @@ SaveRule rule_for(const OpDef& op, size_t i) {
 }  // namespace
 
 /// Edges only; the caller saves what rules need.
-Ref<Node> make_node(const OpDef* op, const void* attrs, std::span<const Tensor> in, size_t outputs) {
+Ref<Node> make_node(const OpDef* op, const void* attrs, std::span<const Tensor> in,
+                    size_t outputs) {
   Node* n = allocate_node(in.size(), outputs, op != nullptr, op ? op->attr_bytes : 0);
   n->op = op;
   if (op && op->attr_bytes) std::memcpy(n->attrs, attrs, op->attr_bytes);
@@ -184,7 +184,8 @@ Ref<Node> make_node(const OpDef* op, const void* attrs, std::span<const Tensor> 
     if (n->edges[i].node) values |= rule_for(*op, i).inputs;
   for (size_t i = 0; i < in.size(); ++i) {
     if (!in[i].defined()) continue;
-    bool value = in[i].storage() && (i < 32 ? values >> i & 1 : values == kAllInputs);  // rules pass on types, too
+    bool value = in[i].storage() &&
+                 (i < 32 ? values >> i & 1 : values == kAllInputs);  // rules pass on types, too
     if (value) n->has_saved = true;
     n->saved[i] = value ? save_value(in[i]) : save_type(in[i]);
   }

@@ -25,7 +25,8 @@ struct Saved {
 };
 
 using GradHook = std::function<Tensor(const Tensor&)>;  // may return an undefined tensor: unchanged
-inline constexpr uint64_t kRetainGrad = 0;  // the id of hooks that fill .grad: they run last, and follow in-place writes
+inline constexpr uint64_t kRetainGrad =
+    0;  // the id of hooks that fill .grad: they run last, and follow in-place writes
 struct HookEntry {
   uint64_t id;
   uint32_t slot;
@@ -44,17 +45,17 @@ struct CustomBackward {
 struct Node {
   std::atomic<uint32_t> refs{1};
   uint16_t inputs = 0, outputs = 0;
-  uint32_t bytes = 0;     // of the whole block
-  bool queued = false;    // in the heap of a running backward pass
-  bool freed = false;     // saved values were dropped
+  uint32_t bytes = 0;   // of the whole block
+  bool queued = false;  // in the heap of a running backward pass
+  bool freed = false;   // saved values were dropped
   bool has_saved = false;
-  uint64_t seq = 0;       // descending order of this is the order of backward; 0 for leaves
+  uint64_t seq = 0;           // descending order of this is the order of backward; 0 for leaves
   const OpDef* op = nullptr;  // null: a leaf accumulator or a custom function
   Edge* edges = nullptr;
-  Saved* saved = nullptr;     // inputs, then outputs
-  Tensor* grads = nullptr;    // gradient slots, one per output; undefined outside a backward pass
+  Saved* saved = nullptr;   // inputs, then outputs
+  Tensor* grads = nullptr;  // gradient slots, one per output; undefined outside a backward pass
   void* attrs = nullptr;
-  Ref<Impl> leaf;             // accumulator: whose .grad
+  Ref<Impl> leaf;  // accumulator: whose .grad
   std::unique_ptr<CustomBackward> custom;
   std::unique_ptr<std::vector<HookEntry>> hooks;
   Node* next_dead = nullptr;
@@ -64,20 +65,20 @@ struct Node {
 };
 
 struct GradMeta final : AutogradMeta {
-  Ref<Node> node;               // history; null for leaves
+  Ref<Node> node;  // history; null for leaves
   uint32_t slot = 0;
-  bool requires_grad = false;   // leaf only
+  bool requires_grad = false;  // leaf only
   bool retains_grad = false;
   Node* accumulator = nullptr;  // weak: the node clears it
   Tensor grad;
-  uint64_t epoch = 0;           // bumped when the history of a base changes
-  uint64_t base_epoch = 0;      // of a view: the base's epoch its history belongs to
-  std::vector<HookEntry> hooks; // of a leaf
+  uint64_t epoch = 0;                // bumped when the history of a base changes
+  uint64_t base_epoch = 0;           // of a view: the base's epoch its history belongs to
+  std::vector<HookEntry> hooks;      // of a leaf
   std::shared_ptr<Impl*> weak_self;  // cleared when the variable dies; for retain_grad
   ~GradMeta() override;
 };
 
-GradMeta* meta_of(const Tensor& t);       // null if none
+GradMeta* meta_of(const Tensor& t);  // null if none
 GradMeta& ensure_meta(const Tensor& t);
 /// Brings the history of a view up to date with its base.
 void renew_view(const Tensor& t);

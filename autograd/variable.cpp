@@ -21,9 +21,12 @@ bool Tensor::is_leaf() const {
 
 Tensor& Tensor::set_requires_grad(bool on) {
   if (!on && !is_leaf())
-    fail(ErrorKind::runtime, "requires_grad_: only a leaf can stop requiring grad; use detach() for a copy without history");
+    fail(
+        ErrorKind::runtime,
+        "requires_grad_: only a leaf can stop requiring grad; use detach() for a copy without history");
   if (on && !is_floating(dtype()))
-    fail(ErrorKind::runtime, "requires_grad_: only floating point tensors can require grad, got {}", name(dtype()));
+    fail(ErrorKind::runtime, "requires_grad_: only floating point tensors can require grad, got {}",
+         name(dtype()));
   if (!is_leaf()) return *this;
   if (!on && !p_->meta) return *this;
   ensure_meta(*this).requires_grad = on;
@@ -42,7 +45,8 @@ void Tensor::set_grad(const Tensor& g) {
     return;
   }
   if (!std::ranges::equal(g.sizes(), sizes()) || g.dtype() != dtype())
-    fail(ErrorKind::runtime, "grad: must have the tensor's type {}, got {}", type_text(*this), type_text(g));
+    fail(ErrorKind::runtime, "grad: must have the tensor's type {}, got {}", type_text(*this),
+         type_text(g));
   ensure_meta(*this).grad = g;
 }
 
@@ -63,13 +67,12 @@ std::atomic<uint64_t> next_hook{1};
 
 uint64_t add_hook(const Tensor& t, GradHook hook) {
   if (!t.requires_grad())
-    fail(ErrorKind::runtime, "register_hook: the tensor does not require grad, so no gradient will ever reach it");
+    fail(ErrorKind::runtime,
+         "register_hook: the tensor does not require grad, so no gradient will ever reach it");
   uint64_t id = next_hook++;
   GradMeta& meta = *meta_of(t);
-  if (!meta.node)
-    meta.hooks.push_back({id, 0, std::move(hook)});
-  else
-    add_hook(*meta.node, {id, meta.slot, std::move(hook)});
+  if (!meta.node) meta.hooks.push_back({id, 0, std::move(hook)});
+  else add_hook(*meta.node, {id, meta.slot, std::move(hook)});
   return id;
 }
 
@@ -90,12 +93,12 @@ void retain_grad(const Tensor& t) {
   auto slot = std::make_shared<Impl*>(t.impl());
   meta.weak_self = slot;
   add_hook(*meta.node, {kRetainGrad, meta.slot, [slot](const Tensor& g) {
-    if (*slot) {
-      GradMeta& m = ensure_meta(Tensor(Ref<Impl>::share(*slot)));
-      m.grad = m.grad.defined() ? add(m.grad, g) : clone(g);
-    }
-    return Tensor{};
-  }});
+                          if (*slot) {
+                            GradMeta& m = ensure_meta(Tensor(Ref<Impl>::share(*slot)));
+                            m.grad = m.grad.defined() ? add(m.grad, g) : clone(g);
+                          }
+                          return Tensor{};
+                        }});
 }
 
 void record_custom(std::unique_ptr<CustomBackward> custom, Tensors in, std::span<Tensor> out) {
@@ -103,7 +106,8 @@ void record_custom(std::unique_ptr<CustomBackward> custom, Tensors in, std::span
   n->custom = std::move(custom);
   for (size_t i = 0; i < out.size(); ++i) {
     if (!out[i].defined() || !is_floating(out[i].dtype())) continue;
-    bool written = std::ranges::any_of(in, [&](const Tensor& t) { return t.defined() && t.is_same(out[i]); });
+    bool written =
+        std::ranges::any_of(in, [&](const Tensor& t) { return t.defined() && t.is_same(out[i]); });
     Tensor value = written ? out[i].detach() : out[i];
     set_history(value, n, static_cast<uint32_t>(i));
     if (written) follow_write(out[i], value);
@@ -119,8 +123,8 @@ SavedTensor::SavedTensor(const Tensor& t, bool is_output) {
 Tensor SavedTensor::unpack(const Ref<Node>& producer, uint32_t slot) const {
   if (!saved_.alias) return {};
   Tensor t(saved_.alias);
-  Tensor fresh = from_storage(Ref<Storage>::share(bytes_of(*saved_.bytes)), t.dtype(), t.sizes(), t.strides(),
-                              t.storage_offset());
+  Tensor fresh = from_storage(Ref<Storage>::share(bytes_of(*saved_.bytes)), t.dtype(), t.sizes(),
+                              t.strides(), t.storage_offset());
   Ref<Node> node = producer ? producer : edge_.node;
   if (node && is_floating(t.dtype())) {
     if (node->is_leaf()) return Tensor(node->leaf);

@@ -41,7 +41,8 @@ template <class... A>
 
 /// Internal invariant; a failure is a defect of Fluxion, never of the user's input.
 inline void invariant(bool holds, const char* what) {
-  if (!holds) [[unlikely]] fail(ErrorKind::internal, "internal error: {}", what);
+  if (!holds) [[unlikely]]
+    fail(ErrorKind::internal, "internal error: {}", what);
 }
 
 }  // namespace fluxion

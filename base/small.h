@@ -1,8 +1,8 @@
 // A vector of trivially copyable values with N of them inline.
 #pragma once
 
-#include <cstdint>
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <initializer_list>
 #include <memory>

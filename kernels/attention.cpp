@@ -17,16 +17,22 @@ struct Plan {
     rows = least(64, kScoreElements / score_stride) / tile.rows * tile.rows;
     rows = least(most(rows, tile.rows), most(1, a.queries));
     const int64_t heads = a.batch * a.heads;
-    pieces = heads >= a.threads ? 1 : least(divide_up(a.queries, rows), divide_up(a.threads, most(1, heads)));
-    key_bytes = align_up(static_cast<size_t>(packed_elements(a.keys, a.depth, tile.columns) * bytes));
-    value_bytes = align_up(static_cast<size_t>(packed_elements(a.value_depth, a.keys, tile.columns) * bytes));
+    pieces = heads >= a.threads
+                 ? 1
+                 : least(divide_up(a.queries, rows), divide_up(a.threads, most(1, heads)));
+    key_bytes =
+        align_up(static_cast<size_t>(packed_elements(a.keys, a.depth, tile.columns) * bytes));
+    value_bytes =
+        align_up(static_cast<size_t>(packed_elements(a.value_depth, a.keys, tile.columns) * bytes));
     score_bytes = align_up(static_cast<size_t>(rows * score_stride * bytes));
     query_bytes = align_up(static_cast<size_t>((rows * a.depth + 8) * bytes));
     sum_bytes = align_up(static_cast<size_t>(rows * value_stride * bytes));
     slots = static_cast<int>(most(1, least(least(a.threads, tasks()), kMaxSlots)));
   }
   int64_t tasks() const { return a.queries == 0 ? 0 : a.batch * a.heads * pieces; }
-  size_t slot_bytes() const { return key_bytes + value_bytes + score_bytes + query_bytes + sum_bytes; }
+  size_t slot_bytes() const {
+    return key_bytes + value_bytes + score_bytes + query_bytes + sum_bytes;
+  }
   size_t workspace() const { return slot_bytes() * static_cast<size_t>(slots); }
 
   const AttentionArgs& a;
@@ -37,7 +43,8 @@ struct Plan {
 
 class Forward : Head {
  public:
-  Forward(const Plan& plan, const AttentionKernels& kernels, int64_t batch, int64_t head, char* part)
+  Forward(const Plan& plan, const AttentionKernels& kernels, int64_t batch, int64_t head,
+          char* part)
       : Head(plan.a, kernels, batch, head),
         p_(plan),
         keys_(part),
@@ -52,7 +59,8 @@ class Forward : Head {
     pack_depths(a_.v, seen, a_.value_depth, values_);
     for (int64_t i = queries.begin; i < queries.end; i += p_.rows) {
       const Range block{i, least(i + p_.rows, queries.end)};
-      char* totals = static_cast<char*>(logsumexp) + ((batch_ * a_.heads + head_) * a_.queries + i) * bytes_;
+      char* totals =
+          static_cast<char*>(logsumexp) + ((batch_ * a_.heads + head_) * a_.queries + i) * bytes_;
       weigh(block, totals);
       sum(block, seen.size());
       clear_blind_rows(block, totals);
@@ -74,12 +82,14 @@ class Forward : Head {
     for (int64_t i = block.begin; i < block.end; i += tiles_.size.rows) {
       const int64_t end = least(i + tiles_.size.rows, block.end);
       const Left tile{q.data + (i - block.begin) * q.row_stride * bytes_, q.row_stride, q.k_stride};
-      scores(tile, end - i, a_.depth, keys_, key_limit(end - 1), weights(block, i), p_.score_stride);
+      scores(tile, end - i, a_.depth, keys_, key_limit(end - 1), weights(block, i),
+             p_.score_stride);
     }
     const int64_t together = a_.causal ? 1 : block.size();
     for (int64_t i = block.begin; i < block.end; i += together) {
       const int64_t sizes[] = {together, key_limit(i)};
-      const Buf buffers[] = {{weights(block, i), &p_.score_stride}, mask_row(i, 0),
+      const Buf buffers[] = {{weights(block, i), &p_.score_stride},
+                             mask_row(i, 0),
                              {totals + (i - block.begin) * bytes_, nullptr}};
       kernels_.softmax[static_cast<int>(a_.mask_kind)](buffers, sizes, &a_.scale);
     }
@@ -87,14 +97,15 @@ class Forward : Head {
 
   /// Sums start from -0, to which adding changes nothing.
   void sum(Range block, int64_t packed_steps) const {
-    fill(sums_, block.size() * p_.value_stride, tiles_.compute == Elem::f32 ? int64_t{1} << 31 : INT64_MIN);
+    fill(sums_, block.size() * p_.value_stride,
+         tiles_.compute == Elem::f32 ? int64_t{1} << 31 : INT64_MIN);
     for (int64_t i = block.begin; i < block.end; i += tiles_.size.rows) {
       const int64_t end = least(i + tiles_.size.rows, block.end), limit = key_limit(end - 1);
       for (int64_t r = i; r < end; ++r)
         fill_absent(weights(block, r) + key_limit(r) * bytes_, limit - key_limit(r));
       const Range present{0, a_.mask_kind == MaskKind::none ? key_limit(i) : 0};
-      add_weighted({weights(block, i), p_.score_stride, 1}, end - i, limit, present, values_, packed_steps,
-                   a_.value_depth, sums(block, i), p_.value_stride);
+      add_weighted({weights(block, i), p_.score_stride, 1}, end - i, limit, present, values_,
+                   packed_steps, a_.value_depth, sums(block, i), p_.value_stride);
     }
   }
 
@@ -104,11 +115,14 @@ class Forward : Head {
     const int64_t absent = absent_bits(tiles_.compute);
     for (int64_t i = block.begin; i < block.end; ++i) {
       const void* total = totals + (i - block.begin) * bytes_;
-      const double value = tiles_.compute == Elem::f32 ? *static_cast<const float*>(total) : *static_cast<const double*>(total);
+      const double value = tiles_.compute == Elem::f32 ? *static_cast<const float*>(total)
+                                                       : *static_cast<const double*>(total);
       if (value != -__builtin_inf()) continue;
       const char* w = weights(block, i);
       int64_t key = 0;
-      while (key < key_limit(i) && std::memcmp(w + key * bytes_, &absent, static_cast<size_t>(bytes_)) == 0) ++key;
+      while (key < key_limit(i) &&
+             std::memcmp(w + key * bytes_, &absent, static_cast<size_t>(bytes_)) == 0)
+        ++key;
       if (key == key_limit(i)) fill(sums(block, i), p_.value_stride, 0);
     }
   }
@@ -123,8 +137,8 @@ size_t attention_workspace(const AttentionArgs& args, const AttentionKernels& ke
   return Plan(args, kernels).workspace();
 }
 
-int attention(Ctx& ctx, const AttentionArgs& args, const AttentionKernels& kernels, const Sequence& out,
-              void* logsumexp) {
+int attention(Ctx& ctx, const AttentionArgs& args, const AttentionKernels& kernels,
+              const Sequence& out, void* logsumexp) {
   const Plan plan(args, kernels);
   if (ctx.workspace_bytes < plan.workspace()) return kWorkspaceTooSmall;
   const double work = static_cast<double>(args.batch * args.heads * args.queries * args.keys) *

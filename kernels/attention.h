@@ -23,8 +23,9 @@ struct AttentionArgs {
   bool causal;  // query i sees keys 0 .. i
   double scale;
   MaskKind mask_kind;
-  Sequence mask;  // [batch, heads, queries, keys], bools or of the compute dtype; its depth stride is 1
-  int threads;    // how many run at once at most
+  Sequence
+      mask;  // [batch, heads, queries, keys], bools or of the compute dtype; its depth stride is 1
+  int threads;  // how many run at once at most
 };
 
 /// loops/attention.h: softmax and gradient by mask kind; shift reads rows of `elem`.
@@ -39,17 +40,19 @@ struct AttentionKernels {
 /// out = weights v and, dense [batch, heads, queries] in the compute dtype, the logsumexp of each row's scores. Sums over keys
 /// go by logical key index (chunks of tiles.h). A row that excludes every key is zero, its logsumexp -inf.
 size_t attention_workspace(const AttentionArgs&, const AttentionKernels&);
-int attention(Ctx&, const AttentionArgs&, const AttentionKernels&, const Sequence& out, void* logsumexp);
+int attention(Ctx&, const AttentionArgs&, const AttentionKernels&, const Sequence& out,
+              void* logsumexp);
 
 /// Gradients of q, k and v, from the weights recomputed. With shift = sum of out * grad_out -
 /// grad_logsumexp in each row, the scores' gradient is weights * (grad_out v^T - shift) * scale. Sums over keys and over
 /// queries go in chunks of tiles.h, from +0.
 struct AttentionGradient {
-  Sequence out, grad_out;  // depth stride 1
+  Sequence out, grad_out;                  // depth stride 1
   const void *logsumexp, *grad_logsumexp;  // the latter may be null: zero
-  Sequence grad_q, grad_k, grad_v;  // depth stride 1
+  Sequence grad_q, grad_k, grad_v;         // depth stride 1
 };
 size_t attention_gradient_workspace(const AttentionArgs&, const AttentionKernels&);
-int attention_gradient(Ctx&, const AttentionArgs&, const AttentionKernels&, const AttentionGradient&);
+int attention_gradient(Ctx&, const AttentionArgs&, const AttentionKernels&,
+                       const AttentionGradient&);
 
 }  // namespace fluxion::kernels

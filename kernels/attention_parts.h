@@ -61,8 +61,9 @@ class Head {
   }
 
   /// out[r, :] += sum over steps of left[r, step] * panels[step, :]; those in `present` count in every row.
-  void add_weighted(const Left& left, int64_t rows, int64_t steps, Range present, const char* panels,
-                    int64_t panel_steps, int64_t columns, char* out, int64_t out_stride) const {
+  void add_weighted(const Left& left, int64_t rows, int64_t steps, Range present,
+                    const char* panels, int64_t panel_steps, int64_t columns, char* out,
+                    int64_t out_stride) const {
     const int64_t strides[] = {left.row_stride, left.k_stride};
     const int64_t sizes[] = {steps, present.begin, present.end};
     for (int64_t j = 0; j < columns; j += panel())
@@ -71,16 +72,19 @@ class Head {
   }
 
   /// Rounds rows of sums into a sequence.
-  void finish(const char* sums, int64_t stride, const Sequence& s, Range steps, int64_t depth) const {
+  void finish(const char* sums, int64_t stride, const Sequence& s, Range steps,
+              int64_t depth) const {
     static constexpr int64_t kNone = 0;
     const int64_t sizes[] = {steps.size(), depth};
-    const Buf buffers[] = {{const_cast<char*>(sums), &stride}, {row(s, steps.begin), &s.step}, {nullptr, &kNone}};
+    const Buf buffers[] = {
+        {const_cast<char*>(sums), &stride}, {row(s, steps.begin), &s.step}, {nullptr, &kNone}};
     kernels_.contraction.finish[static_cast<int>(BiasSide::none)](buffers, sizes, nullptr);
   }
 
   /// Sets n elements to one pattern of bits.
   void fill(char* from, int64_t n, int64_t bits) const {
-    for (int64_t i = 0; i < n; ++i) std::memcpy(from + i * bytes_, &bits, static_cast<size_t>(bytes_));
+    for (int64_t i = 0; i < n; ++i)
+      std::memcpy(from + i * bytes_, &bits, static_cast<size_t>(bytes_));
   }
   void fill_absent(char* from, int64_t n) const { fill(from, n, absent_bits(tiles_.compute)); }
 
@@ -97,10 +101,12 @@ class Head {
     return static_cast<char*>(const_cast<void*>(s.data)) + element * elem_size(e);
   }
 
-  void call(TileForm form, int64_t rows, const char* left, const int64_t* left_strides, const char* panels,
-            char* out, const int64_t* out_stride, const int64_t* sizes) const {
+  void call(TileForm form, int64_t rows, const char* left, const int64_t* left_strides,
+            const char* panels, char* out, const int64_t* out_stride, const int64_t* sizes) const {
     const int64_t width = panel();
-    const Buf buffers[] = {{const_cast<char*>(left), left_strides}, {const_cast<char*>(panels), &width}, {out, out_stride}};
+    const Buf buffers[] = {{const_cast<char*>(left), left_strides},
+                           {const_cast<char*>(panels), &width},
+                           {out, out_stride}};
     tiles_(form, rows)(buffers, sizes, nullptr);
   }
 

@@ -69,8 +69,9 @@ void with_combine(Combine how, Fn fn) {
 template <class Fn>
 void spread(const Ctx& ctx, int64_t n, int64_t grain, bool enough, Fn fn) {
   if (!enough || !ctx.parallel || n < 2) return fn(0, n);
-  ctx.parallel(ctx.pool, n, grain, [](void* f, int64_t begin, int64_t end) { (*static_cast<Fn*>(f))(begin, end); },
-               &fn);
+  ctx.parallel(
+      ctx.pool, n, grain,
+      [](void* f, int64_t begin, int64_t end) { (*static_cast<Fn*>(f))(begin, end); }, &fn);
 }
 
 inline constexpr int64_t kEnoughWork = 1 << 15;  // elements worth waking a thread for

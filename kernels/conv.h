@@ -19,14 +19,17 @@ struct ConvShape {
 
 /// output = sum over (kh, kw, c), then bias[oc] (compute dtype; may be null).
 size_t conv_workspace(const ConvShape&, const ContractionKernels&);
-int conv(Ctx&, const ConvShape&, const ContractionKernels&, const void* input, const void* weight, const void* bias, void* output);
+int conv(Ctx&, const ConvShape&, const ContractionKernels&, const void* input, const void* weight,
+         const void* bias, void* output);
 
 /// grad_input = sum over (kh, kw, oc) of grad_output * weight; taps that meet no output count as zeros.
 size_t conv_input_gradient_workspace(const ConvShape&, const ContractionKernels&);
-int conv_input_gradient(Ctx&, const ConvShape&, const ContractionKernels&, const void* grad_output, const void* weight, void* grad_input);
+int conv_input_gradient(Ctx&, const ConvShape&, const ContractionKernels&, const void* grad_output,
+                        const void* weight, void* grad_input);
 
 /// grad_weight = sum over (n, oh, ow) of grad_output * input, the input's padding as zeros.
 size_t conv_weight_gradient_workspace(const ConvShape&, const ContractionKernels&);
-int conv_weight_gradient(Ctx&, const ConvShape&, const ContractionKernels&, const void* grad_output, const void* input, void* grad_weight);
+int conv_weight_gradient(Ctx&, const ConvShape&, const ContractionKernels&, const void* grad_output,
+                         const void* input, void* grad_weight);
 
 }  // namespace fluxion::kernels

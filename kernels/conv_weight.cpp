@@ -14,20 +14,24 @@ constexpr int64_t kPlaneElements = 1 << 17;  // padded planes of a task: they st
 
 /// Grad_weight of a group is a matrix: a row per (channel, tap), a column per output channel.
 struct Plan {
-  Plan(const ConvShape& shape, const ContractionKernels& kernels) : s(shape), tile(kernels.tiles.size) {
+  Plan(const ConvShape& shape, const ContractionKernels& kernels)
+      : s(shape), tile(kernels.tiles.size) {
     bytes = elem_size(kernels.tiles.compute);
     channels = s.c / s.groups;
     columns = s.oc / s.groups;
     taps = s.kh * s.kw;
     pixels = s.oh * s.ow;
-    planes = {{s.h, s.oh, s.kh, s.dilation_h, s.stride_h, -s.pad_top, 1}, {s.w, s.ow, s.kw, s.dilation_w, s.stride_w, -s.pad_left, 1}, s.oh};
+    planes = {{s.h, s.oh, s.kh, s.dilation_h, s.stride_h, -s.pad_top, 1},
+              {s.w, s.ow, s.kw, s.dilation_w, s.stride_w, -s.pad_left, 1},
+              s.oh};
     images = pixels ? (kChunk + pixels - 2) / pixels + 1 : 1;
     split();
     max_rows = divide_up(rows(), row_pieces);
     max_channels = least(channels, (max_rows + taps - 2) / most(1, taps) + 1);
     max_columns = divide_up(divide_up(columns, tile.columns), column_pieces) * tile.columns;
     planes_bytes = align_up(static_cast<size_t>(images * image_elements() * bytes));
-    packed_bytes = align_up(static_cast<size_t>(packed_elements(max_columns, kChunk, tile.columns) * bytes));
+    packed_bytes =
+        align_up(static_cast<size_t>(packed_elements(max_columns, kChunk, tile.columns) * bytes));
     sums_bytes = align_up(static_cast<size_t>(max_rows * max_columns * bytes));
     line_bytes = align_up(static_cast<size_t>(max_rows * bytes));
     offsets_bytes = align_up(static_cast<size_t>(max_rows + kChunk) * sizeof(int64_t));
@@ -38,7 +42,9 @@ struct Plan {
   int64_t k() const { return s.n * pixels; }
   int64_t image_elements() const { return max_channels * planes.channel_elements(); }
   int64_t tasks() const { return s.groups * row_pieces * column_pieces; }
-  size_t slot_bytes() const { return planes_bytes + packed_bytes + sums_bytes + line_bytes + offsets_bytes; }
+  size_t slot_bytes() const {
+    return planes_bytes + packed_bytes + sums_bytes + line_bytes + offsets_bytes;
+  }
   size_t workspace() const { return slot_bytes() * static_cast<size_t>(slots); }
 
   const ConvShape& s;
@@ -55,7 +61,9 @@ struct Plan {
   /// Rows are cut so that a task's planes stay in cache; both sides so that all threads have work.
   void split() {
     const int64_t panels = most(1, divide_up(columns, tile.columns));
-    row_pieces = least(most(1, channels), most(1, divide_up(images * channels * planes.channel_elements(), kPlaneElements)));
+    row_pieces =
+        least(most(1, channels),
+              most(1, divide_up(images * channels * planes.channel_elements(), kPlaneElements)));
     if (s.groups * row_pieces % s.threads == 0 || s.groups * row_pieces >= 4 * s.threads) return;
     if (rows() < 4 * tile.rows && panels % s.threads == 0) column_pieces = s.threads;
     else row_pieces = least(most(1, rows()), divide_up(row_pieces, s.threads) * s.threads);
@@ -64,8 +72,12 @@ struct Plan {
 
 class Task {
  public:
-  Task(const Plan& plan, const ContractionKernels& kernels, const void* grad_output, const void* input, int64_t task, char* part)
-      : p_(plan), kernels_(kernels), grad_(static_cast<const char*>(grad_output)), input_(static_cast<const char*>(input)) {
+  Task(const Plan& plan, const ContractionKernels& kernels, const void* grad_output,
+       const void* input, int64_t task, char* part)
+      : p_(plan),
+        kernels_(kernels),
+        grad_(static_cast<const char*>(grad_output)),
+        input_(static_cast<const char*>(input)) {
     group_ = task / (p_.row_pieces * p_.column_pieces);
     rows_ = piece(p_.rows(), 1, p_.row_pieces, task / p_.column_pieces % p_.row_pieces);
     columns_ = piece(p_.columns, p_.tile.columns, p_.column_pieces, task % p_.column_pieces);
@@ -80,7 +92,8 @@ class Task {
 
   void run(void* grad_weight) {
     for (int64_t j = rows_.begin; j < rows_.end; ++j)
-      places_[j - rows_.begin] = p_.planes.offset(j / p_.taps - first_channel_, j % p_.taps / p_.s.kw, j % p_.s.kw);
+      places_[j - rows_.begin] =
+          p_.planes.offset(j / p_.taps - first_channel_, j % p_.taps / p_.s.kw, j % p_.s.kw);
     if (p_.k() == 0) std::memset(sums_, 0, p_.sums_bytes);
     for (int64_t k = 0; k < p_.k(); k += kChunk) {
       const Range chunk{k, least(k + kChunk, p_.k())};
@@ -110,16 +123,19 @@ class Task {
   void fill(int64_t image) {
     const int64_t plane = p_.s.h * p_.s.w * elem_size(p_.s.elem);
     char* to = planes_ + image % p_.images * p_.image_elements() * p_.bytes;
-    for (int64_t c = first_channel_; c * p_.taps < rows_.end; ++c, to += p_.planes.channel_elements() * p_.bytes)
-      fill_planes(p_.s.elem, input_ + (image * p_.s.c + group_ * p_.channels + c) * plane, p_.planes, 0, to);
+    for (int64_t c = first_channel_; c * p_.taps < rows_.end;
+         ++c, to += p_.planes.channel_elements() * p_.bytes)
+      fill_planes(p_.s.elem, input_ + (image * p_.s.c + group_ * p_.channels + c) * plane,
+                  p_.planes, 0, to);
   }
 
   void pack(int64_t image, Range pixels, int64_t step, int64_t steps) {
     const int64_t width = p_.tile.columns;
     for (int64_t o = columns_.begin; o < columns_.end; o += width) {
       const int64_t at = (image * p_.s.oc + group_ * p_.columns + o) * p_.pixels + pixels.begin;
-      pack_panels(p_.s.elem, {grad_ + at * elem_size(p_.s.elem), p_.pixels, 1}, least(width, columns_.end - o), pixels.size(),
-                  static_cast<int>(width), packed_ + ((o - columns_.begin) * steps + step * width) * p_.bytes);
+      pack_panels(p_.s.elem, {grad_ + at * elem_size(p_.s.elem), p_.pixels, 1},
+                  least(width, columns_.end - o), pixels.size(), static_cast<int>(width),
+                  packed_ + ((o - columns_.begin) * steps + step * width) * p_.bytes);
     }
   }
 
@@ -128,9 +144,13 @@ class Task {
     const int64_t height = divide_up(rows_.size(), divide_up(rows_.size(), p_.tile.rows));
     for (int64_t o = 0; o < columns_.size(); o += width)
       for (int64_t j = 0; j < rows_.size(); j += height) {
-        const Buf buffers[] = {{planes_, nullptr}, {packed_ + o * chunk.size() * p_.bytes, &width},
-                               {sums_ + (j * p_.max_columns + o) * p_.bytes, &p_.max_columns}, {places_ + j, nullptr}, {steps_, nullptr}};
-        kernels_.tiles(TileForm::gathered, least(height, rows_.size() - j))(buffers, sizes, nullptr);
+        const Buf buffers[] = {{planes_, nullptr},
+                               {packed_ + o * chunk.size() * p_.bytes, &width},
+                               {sums_ + (j * p_.max_columns + o) * p_.bytes, &p_.max_columns},
+                               {places_ + j, nullptr},
+                               {steps_, nullptr}};
+        kernels_.tiles(TileForm::gathered, least(height, rows_.size() - j))(buffers, sizes,
+                                                                            nullptr);
       }
   }
 
@@ -140,8 +160,11 @@ class Task {
     const int64_t sizes[] = {1, rows_.size()};
     for (int64_t o = columns_.begin; o < columns_.end; ++o) {
       for (int64_t j = 0; j < rows_.size(); ++j)
-        std::memcpy(line_ + j * p_.bytes, sums_ + (j * p_.max_columns + o - columns_.begin) * p_.bytes, static_cast<size_t>(p_.bytes));
-      char* out = grad_weight + ((group_ * p_.columns + o) * p_.rows() + rows_.begin) * elem_size(p_.s.elem);
+        std::memcpy(line_ + j * p_.bytes,
+                    sums_ + (j * p_.max_columns + o - columns_.begin) * p_.bytes,
+                    static_cast<size_t>(p_.bytes));
+      char* out = grad_weight +
+                  ((group_ * p_.columns + o) * p_.rows() + rows_.begin) * elem_size(p_.s.elem);
       const Buf buffers[] = {{line_, &kAny}, {out, &kAny}, {nullptr, &kAny}};
       kernels_.finish[static_cast<int>(BiasSide::none)](buffers, sizes, nullptr);
     }
@@ -158,17 +181,21 @@ class Task {
 
 }  // namespace
 
-size_t conv_weight_gradient_workspace(const ConvShape& s, const ContractionKernels& kernels) { return Plan(s, kernels).workspace(); }
+size_t conv_weight_gradient_workspace(const ConvShape& s, const ContractionKernels& kernels) {
+  return Plan(s, kernels).workspace();
+}
 
-int conv_weight_gradient(Ctx& ctx, const ConvShape& s, const ContractionKernels& kernels, const void* grad_output, const void* input,
-                         void* grad_weight) {
+int conv_weight_gradient(Ctx& ctx, const ConvShape& s, const ContractionKernels& kernels,
+                         const void* grad_output, const void* input, void* grad_weight) {
   const Plan plan(s, kernels);
   if (plan.rows() == 0 || plan.columns == 0) return kOk;
   if (ctx.workspace_bytes < plan.workspace()) return kWorkspaceTooSmall;
-  const double work = static_cast<double>(plan.k()) * static_cast<double>(s.groups * plan.rows() * plan.columns);
+  const double work =
+      static_cast<double>(plan.k()) * static_cast<double>(s.groups * plan.rows() * plan.columns);
   Slots slots(ctx.workspace, plan.slot_bytes(), plan.slots);
-  run_tasks(ctx, plan.tasks(), work < 2e5, slots,
-            [&](int64_t t, char* part) { Task(plan, kernels, grad_output, input, t, part).run(grad_weight); });
+  run_tasks(ctx, plan.tasks(), work < 2e5, slots, [&](int64_t t, char* part) {
+    Task(plan, kernels, grad_output, input, t, part).run(grad_weight);
+  });
   return kOk;
 }
 

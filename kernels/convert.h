@@ -27,7 +27,8 @@ inline float convert(F16 v) {
   const float finite = __builtin_bit_cast(float, magnitude << 13) * 0x1p112f;
   const uint32_t quiet = magnitude > 0x7c00 ? 0x400000u : 0u;
   const uint32_t special = 0x7f800000u | (magnitude & 0x3ff) << 13 | quiet;
-  return __builtin_bit_cast(float, sign | (magnitude >= 0x7c00 ? special : __builtin_bit_cast(uint32_t, finite)));
+  return __builtin_bit_cast(
+      float, sign | (magnitude >= 0x7c00 ? special : __builtin_bit_cast(uint32_t, finite)));
 }
 
 /// One 32-byte vector, unaligned.
@@ -40,7 +41,8 @@ inline void copy_vector(const void* from, void* to) {
 template <template <class, class> class F, class... A>
 void dispatch(Elem from, A... a) {
   switch (from) {
-    case Elem::bool_: case Elem::u8: return F<uint8_t, int32_t>::run(a...);
+    case Elem::bool_:
+    case Elem::u8: return F<uint8_t, int32_t>::run(a...);
     case Elem::i8: return F<int8_t, int32_t>::run(a...);
     case Elem::i16: return F<int16_t, int32_t>::run(a...);
     case Elem::i32: return F<int32_t, int32_t>::run(a...);

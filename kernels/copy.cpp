@@ -25,8 +25,10 @@ inline void copy_line(char* out, const char* in, size_t bytes) {
     std::memcpy(out, in, bytes);
     return;
   }
-  for (size_t at = 0; at + kVector < bytes; at += kVector) __builtin_memcpy(out + at, in + at, kVector);
-  __builtin_memcpy(out + bytes - kVector, in + bytes - kVector, kVector);  // may overlap the one before
+  for (size_t at = 0; at + kVector < bytes; at += kVector)
+    __builtin_memcpy(out + at, in + at, kVector);
+  __builtin_memcpy(out + bytes - kVector, in + bytes - kVector,
+                   kVector);  // may overlap the one before
 }
 
 template <class T>
@@ -50,8 +52,8 @@ void plane(const Copy& c, char* out, const char* in) {
   int64_t m = c.sizes[c.other], to = c.strides[0][c.other], ti = c.strides[1][c.other];
   if (so == 1 && si == 1) {
     for (int64_t j = 0; j < m; ++j)
-      copy_line(out + j * to * static_cast<int64_t>(sizeof(T)), in + j * ti * static_cast<int64_t>(sizeof(T)),
-                static_cast<size_t>(n) * sizeof(T));
+      copy_line(out + j * to * static_cast<int64_t>(sizeof(T)),
+                in + j * ti * static_cast<int64_t>(sizeof(T)), static_cast<size_t>(n) * sizeof(T));
     return;
   }
   for (int64_t jb = 0; jb < m; jb += kBlock)
@@ -131,13 +133,13 @@ void copy_strided(const Ctx& ctx, int size, char* out, const int64_t* out_stride
   c.rank = merge_dims(2, rank, c.sizes, c.strides);
   c.inner = fastest(c, 0);
   int from = fastest(c, 1);
-  if (from != c.inner && c.strides[1][from] != 0)
-    c.other = from;
+  if (from != c.inner && c.strides[1][from] != 0) c.other = from;
   else if (c.rank > 2 && c.strides[0][c.inner] == 1 && c.strides[1][c.inner] == 1)
     c.other = c.inner == c.rank - 1 ? c.rank - 2 : c.rank - 1;  // dense lines, many at a time
   for (int d = 0; d < c.rank; ++d)
     if (d != c.inner && d != c.other) c.outer *= c.sizes[d];
-  if (c.rank == 1 && total * size > (1 << 18) && ctx.parallel && c.strides[0][0] == 1 && c.strides[1][0] == 1) {
+  if (c.rank == 1 && total * size > (1 << 18) && ctx.parallel && c.strides[0][0] == 1 &&
+      c.strides[1][0] == 1) {
     // One long line: split it so that threads share it.
     constexpr int64_t kPiece = 1 << 14;
     int64_t pieces = total / kPiece;
@@ -158,10 +160,8 @@ void copy_strided(const Ctx& ctx, int size, char* out, const int64_t* out_stride
   }
   int64_t per = total / c.outer;
   int64_t grain = (1 << 15) / (per < 1 ? 1 : per) + 1;
-  if (total < (1 << 16) || !ctx.parallel)
-    run(&c, 0, c.outer);
-  else
-    ctx.parallel(ctx.pool, c.outer, grain, run, &c);
+  if (total < (1 << 16) || !ctx.parallel) run(&c, 0, c.outer);
+  else ctx.parallel(ctx.pool, c.outer, grain, run, &c);
 }
 
 }  // namespace fluxion::kernels

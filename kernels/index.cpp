@@ -26,7 +26,8 @@ bool run(const IndexOperand& o, const Int* index, int64_t stride, int64_t n, int
 template <class Int, Use use>
 bool run_strided(const IndexOperand& o, int64_t at, int64_t stride, int64_t n, int64_t* offsets) {
   const Int* index = reinterpret_cast<const Int*>(o.data) + at;
-  return stride == 1 ? run<Int, use>(o, index, 1, n, offsets) : run<Int, use>(o, index, stride, n, offsets);
+  return stride == 1 ? run<Int, use>(o, index, 1, n, offsets)
+                     : run<Int, use>(o, index, stride, n, offsets);
 }
 
 template <class Int>
@@ -54,7 +55,8 @@ int64_t address(const Space& s, const IndexOperand& o, int64_t p) {
   return at;
 }
 
-bool run_operand(const Space& s, const IndexOperand& o, int64_t begin, int64_t end, int64_t* offsets, Use use) {
+bool run_operand(const Space& s, const IndexOperand& o, int64_t begin, int64_t end,
+                 int64_t* offsets, Use use) {
   bool good = true;
   int64_t stride = s.rank ? o.strides[s.rank - 1] : 0, inner = s.inner();
   for (int64_t p = begin; p < end;) {
@@ -101,7 +103,8 @@ bool dense(const Space& s, const IndexOperand* operands, int count) {
 }
 
 /// `offsets` null: only checks.
-int walk(Ctx& ctx, const IndexOperand* operands, int count, int rank, const int64_t* sizes, int64_t* offsets) {
+int walk(Ctx& ctx, const IndexOperand* operands, int count, int rank, const int64_t* sizes,
+         int64_t* offsets) {
   int64_t total = 1;
   for (int d = 0; d < rank; ++d) total *= sizes[d];
   if (total == 0) return kOk;
@@ -122,7 +125,8 @@ int walk(Ctx& ctx, const IndexOperand* operands, int count, int rank, const int6
   spread(ctx, total, kEnoughWork, total > 2 * kEnoughWork, [&](int64_t begin, int64_t end) {
     for (int k = 0; k < count; ++k) {
       const Use use = !offsets ? Use::check : k == 0 ? Use::set : Use::add;
-      if (!run_operand(walk, walked[k], begin, end, offsets, use)) __atomic_store_n(&bad, 1, __ATOMIC_RELAXED);
+      if (!run_operand(walk, walked[k], begin, end, offsets, use))
+        __atomic_store_n(&bad, 1, __ATOMIC_RELAXED);
     }
   });
   return bad ? report(ctx, space, operands, count, total) : kOk;
@@ -130,12 +134,13 @@ int walk(Ctx& ctx, const IndexOperand* operands, int count, int rank, const int6
 
 }  // namespace
 
-int resolve_indices(Ctx& ctx, const IndexOperand* operands, int count, int rank, const int64_t* sizes,
-                    int64_t* offsets) {
+int resolve_indices(Ctx& ctx, const IndexOperand* operands, int count, int rank,
+                    const int64_t* sizes, int64_t* offsets) {
   return walk(ctx, operands, count, rank, sizes, offsets);
 }
 
-int check_indices(Ctx& ctx, const IndexOperand* operands, int count, int rank, const int64_t* sizes) {
+int check_indices(Ctx& ctx, const IndexOperand* operands, int count, int rank,
+                  const int64_t* sizes) {
   return walk(ctx, operands, count, rank, sizes, nullptr);
 }
 
@@ -197,7 +202,8 @@ int64_t count_true(const Ctx& ctx, const char* mask, int64_t n) {
   return total;
 }
 
-void true_coordinates(const Ctx& ctx, const char* mask, int rank, const int64_t* sizes, int64_t* out) {
+void true_coordinates(const Ctx& ctx, const char* mask, int rank, const int64_t* sizes,
+                      int64_t* out) {
   int64_t n = 1;
   for (int d = 0; d < rank; ++d) n *= sizes[d];
   spread(ctx, n, kEnoughWork, n > 2 * kEnoughWork, [&](int64_t begin, int64_t end) {
@@ -205,7 +211,8 @@ void true_coordinates(const Ctx& ctx, const char* mask, int rank, const int64_t*
     int64_t positions[kBlock + 1];
     Coordinates coordinates(rank, sizes);
     for (int64_t at = begin; at < end; at += kBlock) {
-      const int64_t here = true_positions(mask, at, at + kBlock < end ? at + kBlock : end, positions);
+      const int64_t here =
+          true_positions(mask, at, at + kBlock < end ? at + kBlock : end, positions);
       for (int64_t k = 0; k < here; ++k) coordinates.write(positions[k], out + (before + k) * rank);
       before += here;
     }

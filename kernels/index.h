@@ -15,11 +15,12 @@ struct IndexOperand {
 
 /// offsets[p] = sum of index * step over the operands, p in row-major order of the index space; negative indices
 /// count from the end. kIndexOutOfRange leaves error = {value, p, extent, operand} of the first bad index.
-int resolve_indices(Ctx& ctx, const IndexOperand* operands, int count, int rank, const int64_t* sizes,
-                    int64_t* offsets);
+int resolve_indices(Ctx& ctx, const IndexOperand* operands, int count, int rank,
+                    const int64_t* sizes, int64_t* offsets);
 
 /// Only looks for a bad index.
-int check_indices(Ctx& ctx, const IndexOperand* operands, int count, int rank, const int64_t* sizes);
+int check_indices(Ctx& ctx, const IndexOperand* operands, int count, int rank,
+                  const int64_t* sizes);
 
 /// How a moved element meets the one that is there.
 enum class Combine : uint8_t { replace, add, multiply, maximum, minimum };
@@ -45,7 +46,7 @@ struct RowMove {
   Loops outer, inner;
   const int64_t* offsets;
   int64_t positions;
-  int64_t low, span;     // offsets lie in [low, low + span)
+  int64_t low, span;  // offsets lie in [low, low + span)
   char* indexed;
   char* rows;
   bool one_row = false;  // put only: `rows` is a single element, used everywhere
@@ -76,7 +77,8 @@ int gather_along(Ctx& ctx, const AxisMove& move);
 int scatter_along(Ctx& ctx, const AxisMove& move, Combine combine);
 
 /// out[k] = coordinates (rank numbers) of the k-th true byte of a dense mask. `out` has room for all of them.
-void true_coordinates(const Ctx& ctx, const char* mask, int rank, const int64_t* sizes, int64_t* out);
+void true_coordinates(const Ctx& ctx, const char* mask, int rank, const int64_t* sizes,
+                      int64_t* out);
 int64_t count_true(const Ctx& ctx, const char* mask, int64_t n);
 
 }  // namespace fluxion::kernels

@@ -35,7 +35,8 @@ struct Ctx {
   size_t workspace_bytes;
   void* pool;
   /// Runs fn(arg, begin, end) over a partition of [0, n); chunks hold at least `grain` items.
-  void (*parallel)(void* pool, int64_t n, int64_t grain, void (*fn)(void*, int64_t, int64_t), void* arg);
+  void (*parallel)(void* pool, int64_t n, int64_t grain, void (*fn)(void*, int64_t, int64_t),
+                   void* arg);
   int64_t error[4];
 };
 

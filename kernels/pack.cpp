@@ -29,10 +29,10 @@ inline void transpose_block(const Row& row, float* out, int64_t width) {
     v[i + 2] = __builtin_shufflevector(t[i + 1], t[i + 3], 0, 1, 8, 9, 4, 5, 12, 13);
     v[i + 3] = __builtin_shufflevector(t[i + 1], t[i + 3], 2, 3, 10, 11, 6, 7, 14, 15);
   }
-  UNROLL for (int i = 0; i < 4; ++i)
-    *reinterpret_cast<F8*>(out + i * width) = __builtin_shufflevector(v[i], v[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
-  UNROLL for (int i = 0; i < 4; ++i)
-    *reinterpret_cast<F8*>(out + (i + 4) * width) = __builtin_shufflevector(v[i], v[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+  UNROLL for (int i = 0; i < 4; ++i) * reinterpret_cast<F8*>(out + i * width) =
+      __builtin_shufflevector(v[i], v[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+  UNROLL for (int i = 0; i < 4; ++i) * reinterpret_cast<F8*>(out + (i + 4) * width) =
+      __builtin_shufflevector(v[i], v[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
 }
 
 template <class Row>
@@ -61,7 +61,11 @@ template <class From, class To>
 class Packer {
  public:
   Packer(const Lanes& in, int64_t k, int width)
-      : in_(static_cast<const From*>(in.data)), lane_stride_(in.lane_stride), k_stride_(in.k_stride), k_(k), width_(width) {}
+      : in_(static_cast<const From*>(in.data)),
+        lane_stride_(in.lane_stride),
+        k_stride_(in.k_stride),
+        k_(k),
+        width_(width) {}
 
   void run(int64_t lanes, To* out) const {
     const int64_t panels = (lanes + width_ - 1) / width_;
@@ -97,13 +101,15 @@ class Packer {
 
   template <int kWidth>
   void whole(int64_t lane, int64_t begin, int64_t end, To* out) const {
-    for (int64_t k = begin; k < end; ++k) copy<kWidth>(in_ + lane + k * k_stride_, out + k * kWidth);
+    for (int64_t k = begin; k < end; ++k)
+      copy<kWidth>(in_ + lane + k * k_stride_, out + k * kWidth);
   }
 
   template <int kWidth>
   static void copy(const From* from, To* to) {
     if constexpr (std::is_same_v<From, To>) {
-      UNROLL for (int l = 0; l < kWidth; l += 32 / static_cast<int>(sizeof(To))) copy_vector(from + l, to + l);
+      UNROLL for (int l = 0; l < kWidth; l += 32 / static_cast<int>(sizeof(To)))
+          copy_vector(from + l, to + l);
     } else {
       for (int l = 0; l < kWidth; ++l) to[l] = convert<To>(from[l]);
     }
@@ -120,13 +126,16 @@ class Packer {
       const Bits* first = from + l * stride;
       if (l + 8 <= n)
         for (int64_t k = 0; k < whole; k += 8)
-          transpose_block([=](int i) { return first + i * stride + k; }, to + k * width_ + l, width_);
+          transpose_block([=](int i) { return first + i * stride + k; }, to + k * width_ + l,
+                          width_);
       else
         for (int64_t k = 0; k < whole; k += 8)
-          transpose_block([=](int i) { return l + i < n ? first + i * stride + k : kZeros; }, to + k * width_ + l, width_);
+          transpose_block([=](int i) { return l + i < n ? first + i * stride + k : kZeros; },
+                          to + k * width_ + l, width_);
     }
     for (int64_t k = whole; k < k_; ++k)
-      for (int l = 0; l < width_; ++l) out[k * width_ + l] = l < n ? convert<To>(in_[(lane + l) * lane_stride_ + k]) : To{};
+      for (int l = 0; l < width_; ++l)
+        out[k * width_ + l] = l < n ? convert<To>(in_[(lane + l) * lane_stride_ + k]) : To{};
   }
 
   const From* in_;

@@ -7,8 +7,11 @@ namespace fluxion::kernels {
 
 constexpr Elem contraction_compute(Elem e) {
   switch (e) {
-    case Elem::f64: case Elem::i64: return e;
-    case Elem::f32: case Elem::f16: case Elem::bf16: return Elem::f32;
+    case Elem::f64:
+    case Elem::i64: return e;
+    case Elem::f32:
+    case Elem::f16:
+    case Elem::bf16: return Elem::f32;
     default: return Elem::i32;
   }
 }
@@ -23,6 +26,8 @@ struct Lanes {
 /// behind `out` if width is not a multiple of 8.
 void pack_panels(Elem from, const Lanes& in, int64_t lanes, int64_t k, int width, void* out);
 
-constexpr int64_t packed_elements(int64_t lanes, int64_t k, int width) { return (lanes + width - 1) / width * width * k + 8; }
+constexpr int64_t packed_elements(int64_t lanes, int64_t k, int width) {
+  return (lanes + width - 1) / width * width * k + 8;
+}
 
 }  // namespace fluxion::kernels

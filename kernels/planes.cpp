@@ -27,7 +27,8 @@ template <class From, class To>
 inline void fill_row(const From* from, const Axis& axis, int64_t base, int64_t length, To* to) {
   if (axis.spread > 1) {
     int64_t i = most(0, divide_up(base, axis.spread));
-    for (int64_t p = i * axis.spread - base; p < length && i < axis.in; p += axis.spread, ++i) to[p] = convert<To>(from[i]);
+    for (int64_t p = i * axis.spread - base; p < length && i < axis.in; p += axis.spread, ++i)
+      to[p] = convert<To>(from[i]);
     return;
   }
   const int64_t begin = base < 0 ? divide_up(-base, axis.step) : 0;
@@ -41,12 +42,15 @@ struct Fill {
     const From* from = static_cast<const From*>(source);
     To* to = static_cast<To*>(out);
     std::memset(out, 0, static_cast<size_t>(s.channel_elements()) * sizeof(To));
-    const int64_t top = first * s.y.step + s.y.lowest() + s.y.origin, left = s.x.lowest() + s.x.origin;
+    const int64_t top = first * s.y.step + s.y.lowest() + s.y.origin,
+                  left = s.x.lowest() + s.x.origin;
     for (int64_t py = 0; py < s.y.step; ++py)
       for (int64_t px = 0; px < s.x.step; ++px)
         for (int64_t q = 0; q < s.height(); ++q, to += s.width()) {
-          const int64_t place = top + py + q * s.y.step, row = s.y.spread == 1 ? place : place / s.y.spread;
-          if (place >= 0 && row < s.y.in && row * s.y.spread == place) fill_row(from + row * s.x.in, s.x, left + px, s.width(), to);
+          const int64_t place = top + py + q * s.y.step,
+                        row = s.y.spread == 1 ? place : place / s.y.spread;
+          if (place >= 0 && row < s.y.in && row * s.y.spread == place)
+            fill_row(from + row * s.x.in, s.x, left + px, s.width(), to);
         }
   }
 };

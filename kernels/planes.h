@@ -32,8 +32,8 @@ struct Planes {
   /// Where the patch element (channel, tap) of result 0 stands; results are `width()` apart along y and 1 along x.
   int64_t offset(int64_t channel, int64_t ty, int64_t tx) const {
     const int64_t dy = y.distance(ty), dx = x.distance(tx);
-    return channel * channel_elements() + (dy % y.step * x.step + dx % x.step) * phase_elements() + dy / y.step * width() +
-           dx / x.step;
+    return channel * channel_elements() + (dy % y.step * x.step + dx % x.step) * phase_elements() +
+           dy / y.step * width() + dx / x.step;
   }
 };
 

@@ -47,8 +47,8 @@ void max_block(const PoolShape& s, const T* x, int64_t oy, Range results, T* bes
       const int64_t offset = kx * s.dilation_w - s.pad_w;
       const Range r = results_inside(offset, s.stride_w, s.w, results);
       const int64_t place = iy * s.w + r.begin * s.stride_w + offset;
-      take_larger(x + place, s.stride_w, static_cast<int32_t>(place), r.size(), best + r.begin - results.begin,
-                  at + r.begin - results.begin);
+      take_larger(x + place, s.stride_w, static_cast<int32_t>(place), r.size(),
+                  best + r.begin - results.begin, at + r.begin - results.begin);
     }
   }
 }
@@ -70,14 +70,16 @@ void max_plane(const PoolShape& s, const T* x, T* y, int64_t* place) {
 
 int64_t divisor(const PoolShape& s, const Window& y, const Window& x) {
   if (s.divisor) return s.divisor;
-  return s.count_include_pad ? y.padded_count * x.padded_count : (y.end - y.begin) * (x.end - x.begin);
+  return s.count_include_pad ? y.padded_count * x.padded_count
+                             : (y.end - y.begin) * (x.end - x.begin);
 }
 
 template <class T>
 void avg_plane(const PoolShape& s, const T* x, T* y) {
   for (int64_t oy = 0; oy < s.oh; ++oy)
     for (int64_t ox = 0; ox < s.ow; ++ox) {
-      const Window v = window(oy, s.stride_h, s.pad_h, s.kh, s.h), u = window(ox, s.stride_w, s.pad_w, s.kw, s.w);
+      const Window v = window(oy, s.stride_h, s.pad_h, s.kh, s.h),
+                   u = window(ox, s.stride_w, s.pad_w, s.kw, s.w);
       T sum = 0;
       for (int64_t i = v.begin; i < v.end; ++i)
         for (int64_t j = u.begin; j < u.end; ++j) sum += x[i * s.w + j];
@@ -89,7 +91,8 @@ template <class T>
 void spread_plane(const PoolShape& s, const T* g, T* gx) {
   for (int64_t oy = 0; oy < s.oh; ++oy)
     for (int64_t ox = 0; ox < s.ow; ++ox) {
-      const Window v = window(oy, s.stride_h, s.pad_h, s.kh, s.h), u = window(ox, s.stride_w, s.pad_w, s.kw, s.w);
+      const Window v = window(oy, s.stride_h, s.pad_h, s.kh, s.h),
+                   u = window(ox, s.stride_w, s.pad_w, s.kw, s.w);
       const T share = g[oy * s.ow + ox] / static_cast<T>(divisor(s, v, u));
       for (int64_t i = v.begin; i < v.end; ++i)
         for (int64_t j = u.begin; j < u.end; ++j) gx[i * s.w + j] += share;
@@ -109,11 +112,13 @@ void each_plane(const Ctx& ctx, const PoolShape& s, Fn fn) {
 void max_pool(const Ctx& ctx, const PoolShape& s, const void* x, void* y, int64_t* place) {
   each_plane(ctx, s, [&](int64_t p, auto t) {
     using T = decltype(t);
-    max_plane(s, static_cast<const T*>(x) + p * s.h * s.w, static_cast<T*>(y) + p * s.oh * s.ow, place + p * s.oh * s.ow);
+    max_plane(s, static_cast<const T*>(x) + p * s.h * s.w, static_cast<T*>(y) + p * s.oh * s.ow,
+              place + p * s.oh * s.ow);
   });
 }
 
-void max_pool_gradient(const Ctx& ctx, const PoolShape& s, const void* g, const int64_t* place, void* gx) {
+void max_pool_gradient(const Ctx& ctx, const PoolShape& s, const void* g, const int64_t* place,
+                       void* gx) {
   each_plane(ctx, s, [&](int64_t p, auto t) {
     using T = decltype(t);
     const int64_t windows = s.oh * s.ow;
@@ -134,7 +139,8 @@ void avg_pool(const Ctx& ctx, const PoolShape& s, const void* x, void* y) {
 void avg_pool_gradient(const Ctx& ctx, const PoolShape& s, const void* g, void* gx) {
   each_plane(ctx, s, [&](int64_t p, auto t) {
     using T = decltype(t);
-    spread_plane(s, static_cast<const T*>(g) + p * s.oh * s.ow, static_cast<T*>(gx) + p * s.h * s.w);
+    spread_plane(s, static_cast<const T*>(g) + p * s.oh * s.ow,
+                 static_cast<T*>(gx) + p * s.h * s.w);
   });
 }
 

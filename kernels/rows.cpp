@@ -49,8 +49,7 @@ void for_lines(const Loops& inner, Line line) {
 template <class T>
 void take_row(const Loops& inner, const T* indexed, T* row) {
   for_lines(inner, [=](int64_t from, int64_t to, int64_t n, int64_t stride) {
-    if (stride == 1)
-      std::memcpy(row + to, indexed + from, static_cast<size_t>(n) * sizeof(T));
+    if (stride == 1) std::memcpy(row + to, indexed + from, static_cast<size_t>(n) * sizeof(T));
     else
       for (int64_t i = 0; i < n; ++i) row[to + i] = indexed[from + i * stride];
   });
@@ -65,12 +64,14 @@ void put_row(const Loops& inner, T* indexed, const T* row, int64_t row_step) {
     else if (stride == 1 && row_step == 1)
       for (int64_t i = 0; i < n; ++i) to[i] = combined<how>(to[i], row[from + i]);
     else
-      for (int64_t i = 0; i < n; ++i) to[i * stride] = combined<how>(to[i * stride], row[(from + i) * row_step]);
+      for (int64_t i = 0; i < n; ++i)
+        to[i * stride] = combined<how>(to[i * stride], row[(from + i) * row_step]);
   });
 }
 
 template <class T>
-void take_range(const RowMove& m, const Loops& outer, const Loops& inner, int64_t begin, int64_t end) {
+void take_range(const RowMove& m, const Loops& outer, const Loops& inner, int64_t begin,
+                int64_t end) {
   const int64_t width = inner.count();
   const bool single = width == 1;
   T* row = reinterpret_cast<T*>(m.rows) + begin * width;
@@ -87,7 +88,8 @@ void take_range(const RowMove& m, const Loops& outer, const Loops& inner, int64_
 
 /// Only the places whose offset lies in [low, high): so no two threads write to one, and each sees its rows in order.
 template <Combine how, class T>
-void put_range(const RowMove& m, const Loops& outer, const Loops& inner, int64_t low, int64_t high) {
+void put_range(const RowMove& m, const Loops& outer, const Loops& inner, int64_t low,
+               int64_t high) {
   const int64_t width = inner.count(), copies = outer.count(), step = m.one_row ? 0 : 1;
   const T* row = reinterpret_cast<const T*>(m.rows);
   for (int64_t o = 0; o < copies; ++o) {
@@ -95,10 +97,8 @@ void put_range(const RowMove& m, const Loops& outer, const Loops& inner, int64_t
     for (int64_t p = 0; p < m.positions; ++p, row += width * step) {
       const int64_t at = m.offsets[p];
       if (at < low || at >= high) continue;
-      if (width == 1)
-        base[at] = combined<how>(base[at], *row);
-      else
-        put_row<how>(inner, base + at, row, step);
+      if (width == 1) base[at] = combined<how>(base[at], *row);
+      else put_row<how>(inner, base + at, row, step);
     }
   }
 }
@@ -118,9 +118,10 @@ void take_rows(const Ctx& ctx, const RowMove& m) {
   const int64_t width = inner.count(), rows = outer.count() * m.positions;
   if (width * rows == 0) return;
   with_bits(m.elem, [&](auto bits) {
-    spread(ctx, rows, kEnoughWork / width + 1, rows * width > 2 * kEnoughWork, [&](int64_t begin, int64_t end) {
-      take_range<decltype(bits)>(m, outer, inner, begin, end);
-    });
+    spread(ctx, rows, kEnoughWork / width + 1, rows * width > 2 * kEnoughWork,
+           [&](int64_t begin, int64_t end) {
+             take_range<decltype(bits)>(m, outer, inner, begin, end);
+           });
   });
 }
 
@@ -128,10 +129,13 @@ int put_rows(const Ctx& ctx, const RowMove& m, Combine combine) {
   const Loops outer = merged(m.outer), inner = merged(m.inner);
   if (outer.count() * m.positions * inner.count() == 0) return kOk;
   if (combine == Combine::replace) {
-    with_bits(m.elem, [&](auto bits) { put_typed<Combine::replace, decltype(bits)>(ctx, m, outer, inner); });
+    with_bits(m.elem, [&](auto bits) {
+      put_typed<Combine::replace, decltype(bits)>(ctx, m, outer, inner);
+    });
     return kOk;
   }
-  return with_arithmetic(m.elem, [&](auto t) { put_typed<Combine::add, decltype(t)>(ctx, m, outer, inner); })
+  return with_arithmetic(
+             m.elem, [&](auto t) { put_typed<Combine::add, decltype(t)>(ctx, m, outer, inner); })
              ? kOk
              : kNoKernel;
 }

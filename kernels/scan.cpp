@@ -7,7 +7,8 @@ namespace fluxion::kernels {
 
 namespace {
 
-constexpr int kTogether = 4;  // lines walked side by side: their chains of dependent operations overlap
+constexpr int kTogether =
+    4;  // lines walked side by side: their chains of dependent operations overlap
 
 /// Walks lines of neighbouring elements (inner == 1); a State holds what runs along one line.
 template <class State>
@@ -33,7 +34,8 @@ void walk_lines(const State& fresh, const ScanShape& s, bool reverse, int64_t be
 
 /// Walks columns (inner > 1): each step is a row of independent elements, whose state lies in the results.
 template <class State>
-void walk_columns(const State& state, const ScanShape& s, bool reverse, int64_t begin, int64_t end) {
+void walk_columns(const State& state, const ScanShape& s, bool reverse, int64_t begin,
+                  int64_t end) {
   for (int64_t l = begin; l < end;) {
     const int64_t o = l / s.inner, i = l % s.inner, pace = reverse ? -s.inner : s.inner;
     const int64_t count = s.inner - i < end - l ? s.inner - i : end - l;
@@ -49,7 +51,8 @@ void along(const Ctx& ctx, const ScanShape& s, bool reverse, const State& state)
   if (lines * s.length == 0) return;
   const int64_t grain = kEnoughWork / s.length + 1;
   spread(ctx, lines, grain, lines * s.length > 2 * kEnoughWork, [&](int64_t begin, int64_t end) {
-    s.inner == 1 ? walk_lines(state, s, reverse, begin, end) : walk_columns(state, s, reverse, begin, end);
+    s.inner == 1 ? walk_lines(state, s, reverse, begin, end)
+                 : walk_columns(state, s, reverse, begin, end);
   });
 }
 
@@ -123,7 +126,8 @@ struct Extremum {
 
 }  // namespace
 
-int scan(const Ctx& ctx, ScanKind kind, Elem elem, const char* in, char* out, const ScanShape& s, bool reverse) {
+int scan(const Ctx& ctx, ScanKind kind, Elem elem, const char* in, char* out, const ScanShape& s,
+         bool reverse) {
   if (elem == Elem::bool_) return kNoKernel;
   bool known = with_arithmetic(elem, [&](auto t) {
     using T = decltype(t);
@@ -135,19 +139,20 @@ int scan(const Ctx& ctx, ScanKind kind, Elem elem, const char* in, char* out, co
   return known ? kOk : kNoKernel;
 }
 
-int scan_linear(const Ctx& ctx, Elem elem, const char* factor, const char* in, char* out, const ScanShape& s,
-                bool reverse) {
+int scan_linear(const Ctx& ctx, Elem elem, const char* factor, const char* in, char* out,
+                const ScanShape& s, bool reverse) {
   auto run = [&](auto t) {
     using T = decltype(t);
     along(ctx, s, reverse,
-          Linear<T>{reinterpret_cast<const T*>(factor), reinterpret_cast<const T*>(in), reinterpret_cast<T*>(out)});
+          Linear<T>{reinterpret_cast<const T*>(factor), reinterpret_cast<const T*>(in),
+                    reinterpret_cast<T*>(out)});
     return kOk;
   };
   return elem == Elem::f32 ? run(float()) : elem == Elem::f64 ? run(double()) : kNoKernel;
 }
 
-void scan_extremum(const Ctx& ctx, Elem elem, bool maximum, const char* in, char* values, int64_t* indices,
-                   const ScanShape& s) {
+void scan_extremum(const Ctx& ctx, Elem elem, bool maximum, const char* in, char* values,
+                   int64_t* indices, const ScanShape& s) {
   with_element(elem, [&](auto t) {
     using T = decltype(t);
     const T* from = reinterpret_cast<const T*>(in);

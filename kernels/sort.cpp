@@ -14,7 +14,9 @@ namespace {
 /// A key and its position; positions make all items different, so every algorithm is stable.
 struct Packed {  // keys of up to 32 bits, lines of up to 2^32 elements
   uint64_t bits;
-  static Packed of(uint64_t key, int64_t position) { return {key << 32 | static_cast<uint64_t>(position)}; }
+  static Packed of(uint64_t key, int64_t position) {
+    return {key << 32 | static_cast<uint64_t>(position)};
+  }
   uint64_t key() const { return bits >> 32; }
   int64_t position() const { return static_cast<int64_t>(bits & 0xffffffffu); }
   bool operator<(const Packed& o) const { return bits < o.bits; }
@@ -40,7 +42,8 @@ template <class T, class Item>
 void load_items(const T* line, int64_t n, bool descending, Item* items) {
   using Key = SortKey<T>;
   const Key flip = descending ? static_cast<Key>(~Key(0)) : Key(0);
-  for (int64_t i = 0; i < n; ++i) items[i] = Item::of(static_cast<Key>(sort_key(line[i]) ^ flip), i);
+  for (int64_t i = 0; i < n; ++i)
+    items[i] = Item::of(static_cast<Key>(sort_key(line[i]) ^ flip), i);
 }
 
 constexpr int kDigits = 256;
@@ -53,7 +56,7 @@ Item* radix_sort(Item* items, Item* spare, int64_t n) {
     for (int byte = 0; byte < key_bytes; ++byte) ++count[byte][items[i].key() >> (8 * byte) & 255];
   for (int byte = 0; byte < key_bytes; ++byte) {
     auto digit = [byte](const Item& x) { return x.key() >> (8 * byte) & 255; };
-    int64_t(&place)[kDigits] = count[byte];
+    int64_t (&place)[kDigits] = count[byte];
     if (place[digit(items[0])] == n) continue;  // this byte says nothing
     int64_t at = 0;
     for (int64_t& p : place) {
@@ -84,7 +87,9 @@ void store_items(const T* line, const Item* items, int64_t n, T* values, int64_t
   }
 }
 
-size_t item_bytes(Elem e, int64_t length) { return packs(e, length) ? sizeof(Packed) : sizeof(Wide); }
+size_t item_bytes(Elem e, int64_t length) {
+  return packs(e, length) ? sizeof(Packed) : sizeof(Wide);
+}
 
 /// rank(line, items, spare, values, indices) for every line; `per_line` results each.
 template <class T, class Item, class Rank>
@@ -106,7 +111,8 @@ int for_lines(const Ctx& ctx, const LineOrder& o, int64_t per_line, Rank rank) {
 
 /// Long lines of 64-bit keys within 2^32 of each other, such as ids and counts, sort as 32-bit keys.
 template <class T>
-bool sort_narrow(const T* line, int64_t n, bool descending, void* memory, T* values, int64_t* indices) {
+bool sort_narrow(const T* line, int64_t n, bool descending, void* memory, T* values,
+                 int64_t* indices) {
   if constexpr (sizeof(T) == 8) {
     if (n <= kShortLine || n > (int64_t{1} << 32)) return false;
     uint64_t least = ~uint64_t{0}, most = 0;
@@ -153,7 +159,8 @@ void select_few(const T* line, int64_t n, bool largest, int64_t count, Item* bes
       if (!any) continue;
     }
     for (int64_t i = 0; i < m; ++i)
-      if (have < count || keys[i] < static_cast<Key>(best[count - 1].key())) insert(keys[i], begin + i);
+      if (have < count || keys[i] < static_cast<Key>(best[count - 1].key()))
+        insert(keys[i], begin + i);
   }
 }
 
@@ -195,11 +202,12 @@ int sort_lines(const Ctx& ctx, const LineOrder& o, bool descending) {
   with_item(o.elem, o.length, [&](auto t, auto item) {
     using T = decltype(t);
     using Item = decltype(item);
-    status = for_lines<T, Item>(ctx, o, o.length, [&](const T* line, Item* items, Item* spare, T* values, int64_t* at) {
-      if (sort_narrow(line, o.length, descending, items, values, at)) return;
-      load_items(line, o.length, descending, items);
-      store_items(line, sorted<sizeof(T)>(items, spare, o.length), o.length, values, at);
-    });
+    status = for_lines<T, Item>(
+        ctx, o, o.length, [&](const T* line, Item* items, Item* spare, T* values, int64_t* at) {
+          if (sort_narrow(line, o.length, descending, items, values, at)) return;
+          load_items(line, o.length, descending, items);
+          store_items(line, sorted<sizeof(T)>(items, spare, o.length), o.length, values, at);
+        });
   });
   return status;
 }
@@ -209,19 +217,18 @@ int select_lines(const Ctx& ctx, const LineOrder& o, bool largest, int64_t skip,
   with_item(o.elem, o.length, [&](auto t, auto item) {
     using T = decltype(t);
     using Item = decltype(item);
-    status = for_lines<T, Item>(ctx, o, count, [&](const T* line, Item* items, Item* spare, T* values, int64_t* at) {
-      const Item* order = items;
-      if (skip == 0 && count > 0 && count <= kFew) {
-        select_few(line, o.length, largest, count, items);
-      } else {
-        load_items(line, o.length, largest, items);
-        if (count > o.length / 8)
-          order = sorted<sizeof(T)>(items, spare, o.length);
-        else
-          select_ranks(items, o.length, skip, count);
-      }
-      store_items(line, order + skip, count, values, at);
-    });
+    status = for_lines<T, Item>(
+        ctx, o, count, [&](const T* line, Item* items, Item* spare, T* values, int64_t* at) {
+          const Item* order = items;
+          if (skip == 0 && count > 0 && count <= kFew) {
+            select_few(line, o.length, largest, count, items);
+          } else {
+            load_items(line, o.length, largest, items);
+            if (count > o.length / 8) order = sorted<sizeof(T)>(items, spare, o.length);
+            else select_ranks(items, o.length, skip, count);
+          }
+          store_items(line, order + skip, count, values, at);
+        });
   });
   return status;
 }
@@ -231,16 +238,17 @@ int median_lines(const Ctx& ctx, const LineOrder& o, bool ignore_nan) {
   with_item(o.elem, o.length, [&](auto t, auto item) {
     using T = decltype(t);
     using Item = decltype(item);
-    status = for_lines<T, Item>(ctx, o, 1, [&](const T* line, Item* items, Item*, T* values, int64_t* at) {
-      load_items(line, o.length, false, items);
-      int64_t first_nan, rank = median_rank<T>(items, o.length, ignore_nan, &first_nan);
-      if (first_nan < 0) {
-        select_ranks(items, o.length, rank, 1);
-        first_nan = items[rank].position();
-      }
-      *at = first_nan;
-      *values = line[first_nan];
-    });
+    status = for_lines<T, Item>(
+        ctx, o, 1, [&](const T* line, Item* items, Item*, T* values, int64_t* at) {
+          load_items(line, o.length, false, items);
+          int64_t first_nan, rank = median_rank<T>(items, o.length, ignore_nan, &first_nan);
+          if (first_nan < 0) {
+            select_ranks(items, o.length, rank, 1);
+            first_nan = items[rank].position();
+          }
+          *at = first_nan;
+          *values = line[first_nan];
+        });
   });
   return status;
 }

@@ -28,7 +28,9 @@ constexpr U float_key(U bits, U infinity) {
 
 inline uint16_t sort_key(F16 v) { return float_key<uint16_t>(v.bits, 0x7c00); }
 inline uint16_t sort_key(Bf16 v) { return float_key<uint16_t>(v.bits, 0x7f80); }
-inline uint32_t sort_key(float v) { return float_key<uint32_t>(std::bit_cast<uint32_t>(v), 0x7f800000u); }
+inline uint32_t sort_key(float v) {
+  return float_key<uint32_t>(std::bit_cast<uint32_t>(v), 0x7f800000u);
+}
 inline uint64_t sort_key(double v) {
   return float_key<uint64_t>(std::bit_cast<uint64_t>(v), 0x7ff0000000000000ull);
 }

@@ -131,10 +131,8 @@ bool rows_are_ready(const Space& s, unsigned* scalar_mask) {
   for (int k = 0; k < s.operands; ++k) {
     if (s.elem[k] != s.call.reads[k]) return false;
     int64_t stride = s.strides[k][s.rank - 1];
-    if (stride == 0 && k < s.call.inputs)
-      *scalar_mask |= 1u << k;
-    else if (stride != 1)
-      return false;
+    if (stride == 0 && k < s.call.inputs) *scalar_mask |= 1u << k;
+    else if (stride != 1) return false;
   }
   return kernel_for(s.call, *scalar_mask) != nullptr;
 }
@@ -185,10 +183,12 @@ int drain_tile(const Space& s, int k, int64_t begin, int64_t n, Scratch& scratch
   int size = elem_size(s.elem[k]);
   bool converts = s.elem[k] != s.call.reads[k];
   if (fully_dense(s, k) && !converts) return kOk;  // written in place
-  if (fully_dense(s, k)) return convert_run(s.call, s.call.reads[k], s.elem[k], at, s.data[k] + begin * size, n);
+  if (fully_dense(s, k))
+    return convert_run(s.call, s.call.reads[k], s.elem[k], at, s.data[k] + begin * size, n);
   const char* raw = at;
   if (converts) {
-    if (int status = convert_run(s.call, s.call.reads[k], s.elem[k], at, scratch.gathered, n)) return status;
+    if (int status = convert_run(s.call, s.call.reads[k], s.elem[k], at, scratch.gathered, n))
+      return status;
     raw = scratch.gathered;
   }
   int64_t stride = s.strides[k][s.rank - 1];
@@ -207,8 +207,9 @@ int run_gathered(const Space& s, int64_t begin, int64_t end) {
     for (int k = 0; k < s.call.inputs; ++k)
       if (int status = fill_tile(s, k, i, n, scratch, &at[k])) return status;
     for (int k = s.call.inputs; k < s.operands; ++k)
-      at[k] = fully_dense(s, k) && s.elem[k] == s.call.reads[k] ? s.data[k] + i * elem_size(s.elem[k])
-                                                                : scratch.operand[k];
+      at[k] = fully_dense(s, k) && s.elem[k] == s.call.reads[k]
+                  ? s.data[k] + i * elem_size(s.elem[k])
+                  : scratch.operand[k];
     if (int status = invoke(s, dense, at, n, i)) return status;
     for (int k = s.call.inputs; k < s.operands; ++k)
       if (int status = drain_tile(s, k, i, n, scratch, at[k])) return status;
@@ -224,7 +225,8 @@ struct Chunk {
 
 void run_chunk(void* arg, int64_t begin, int64_t end) {
   auto* c = static_cast<Chunk*>(arg);
-  int status = c->rows ? run_rows(*c->space, c->rows, begin, end) : run_gathered(*c->space, begin, end);
+  int status =
+      c->rows ? run_rows(*c->space, c->rows, begin, end) : run_gathered(*c->space, begin, end);
   if (status) c->status = status;
 }
 
@@ -235,7 +237,8 @@ int merge_dims(int operands, int rank, int64_t* sizes, int64_t (*strides)[kMaxLo
   for (int d = 0; d < rank; ++d) {
     if (sizes[d] == 1) continue;
     bool joins = out > 0;
-    for (int k = 0; joins && k < operands; ++k) joins = strides[k][out - 1] == strides[k][d] * sizes[d];
+    for (int k = 0; joins && k < operands; ++k)
+      joins = strides[k][out - 1] == strides[k][d] * sizes[d];
     if (joins) {
       sizes[out - 1] *= sizes[d];
       for (int k = 0; k < operands; ++k) strides[k][out - 1] = strides[k][d];
@@ -253,7 +256,8 @@ int merge_dims(int operands, int rank, int64_t* sizes, int64_t (*strides)[kMaxLo
   return out;
 }
 
-int run_tiles(const Ctx& ctx, const TileCall& call, const TileOperand* operands, int rank, const int64_t* sizes) {
+int run_tiles(const Ctx& ctx, const TileCall& call, const TileOperand* operands, int rank,
+              const int64_t* sizes) {
   Space s{call, call.inputs + call.outputs, 0, {}, {}, {}, {}, 1};
   for (int d = 0; d < rank; ++d) {
     s.sizes[d] = sizes[d];
@@ -269,17 +273,16 @@ int run_tiles(const Ctx& ctx, const TileCall& call, const TileOperand* operands,
   s.rank = merge_dims(s.operands, rank, s.sizes, s.strides);
   for (int k = 0; k < call.inputs; ++k) {  // a converted scalar operand is converted once
     if (s.elem[k] == call.reads[k] || !one_element(s, k)) continue;
-    if (int status = convert_run(call, s.elem[k], call.reads[k], s.data[k], converted[k], 1)) return status;
+    if (int status = convert_run(call, s.elem[k], call.reads[k], s.data[k], converted[k], 1))
+      return status;
     s.data[k] = converted[k];
     s.elem[k] = call.reads[k];
   }
   unsigned scalar_mask;
   bool ready = rows_are_ready(s, &scalar_mask) && (s.rank == 1 || s.sizes[s.rank - 1] >= 32);
   Chunk chunk{&s, ready ? kernel_for(call, scalar_mask) : nullptr, kOk};
-  if (s.total < 2 * call.grain || !ctx.parallel)
-    run_chunk(&chunk, 0, s.total);
-  else
-    ctx.parallel(ctx.pool, s.total, call.grain, run_chunk, &chunk);
+  if (s.total < 2 * call.grain || !ctx.parallel) run_chunk(&chunk, 0, s.total);
+  else ctx.parallel(ctx.pool, s.total, call.grain, run_chunk, &chunk);
   return chunk.status;
 }
 

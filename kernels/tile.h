@@ -22,16 +22,17 @@ struct TileCall {
   Kernel kernel[3];
   const void* params;
   int inputs, outputs;
-  Elem reads[kMaxOperands];   // what the kernel takes, per operand (inputs, then outputs)
-  bool takes_index = false;   // the kernel wants the linear index of its first element in sizes[1]
-  int64_t grain;              // least elements per parallel chunk
+  Elem reads[kMaxOperands];  // what the kernel takes, per operand (inputs, then outputs)
+  bool takes_index = false;  // the kernel wants the linear index of its first element in sizes[1]
+  int64_t grain;             // least elements per parallel chunk
   /// Dense conversion kernel between two dtypes.
   Kernel (*convert)(Elem from, Elem to);
 };
 
 /// Runs the call over the iteration space `sizes` (row-major logical order). Operands: inputs, then outputs.
 /// An output may be the same memory as an input only with the same strides.
-int run_tiles(const Ctx& ctx, const TileCall& call, const TileOperand* operands, int rank, const int64_t* sizes);
+int run_tiles(const Ctx& ctx, const TileCall& call, const TileOperand* operands, int rank,
+              const int64_t* sizes);
 
 /// Collapses dims that are contiguous in every operand; strides[k] belongs to operand k. Returns the new rank.
 int merge_dims(int operands, int rank, int64_t* sizes, int64_t (*strides)[kMaxLoops]);

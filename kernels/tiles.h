@@ -11,14 +11,14 @@ inline constexpr int64_t kChunk = 256;
 /// C[r, j] += sum over k of A[r, k] * B[k, j] for a few rows and one panel of columns.
 /// args: A with strides {row, k}; B with stride {k}, columns contiguous; C with stride {row}, columns contiguous.
 enum class TileForm : uint8_t {
-  full,      // sizes = {k, resume}: C holds the sum of earlier chunks if resume is 1, else it is overwritten
-  edge,      // sizes = {k, resume, columns}: only `columns` columns of C exist; B is readable in full
+  full,  // sizes = {k, resume}: C holds the sum of earlier chunks if resume is 1, else it is overwritten
+  edge,  // sizes = {k, resume, columns}: only `columns` columns of C exist; B is readable in full
   indirect,  // sizes = {k, resume, columns}: args[3] = i64 offsets, row k of B starts at B[offsets[k]]; walks over
              // whole panels until `columns` are done
   gathered,  // sizes = {k, resume}: args[3], args[4] = i64 offsets of rows and of steps, A[r, k] stands at
              // A[rows[r] + steps[k]]
-  masked,    // sizes = {k, first, last}: elements of A outside of [first, last) may be absent, and a chunk of none but
-             // absent ones does not count; C is always added to
+  masked,  // sizes = {k, first, last}: elements of A outside of [first, last) may be absent, and a chunk of none but
+           // absent ones does not count; C is always added to
 };
 inline constexpr int kTileForms = 5;
 inline constexpr int kMaxTileRows = 8;
@@ -37,14 +37,18 @@ constexpr uint8_t tile_variant(TileForm form, int rows, bool wide) {
 }
 
 /// The bits of an element of A that is left out of the sum: a NaN that no arithmetic produces.
-constexpr int64_t absent_bits(Elem compute) { return compute == Elem::f32 ? 0x7fffffff : 0x7fffffffffffffff; }
+constexpr int64_t absent_bits(Elem compute) {
+  return compute == Elem::f32 ? 0x7fffffff : 0x7fffffffffffffff;
+}
 
 /// The tiles of one compute dtype, filled by whoever knows the op table.
 struct Tiles {
   Elem compute;
   TileSize size;
   Kernel at[kTileForms][kMaxTileRows];
-  Kernel operator()(TileForm form, int64_t rows) const { return at[static_cast<int>(form)][rows - 1]; }
+  Kernel operator()(TileForm form, int64_t rows) const {
+    return at[static_cast<int>(form)][rows - 1];
+  }
 };
 
 /// What is added to finished sums: nothing, one value per column or one per row.

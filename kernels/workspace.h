@@ -12,7 +12,8 @@ constexpr size_t align_up(size_t bytes) { return (bytes + 63) & ~size_t{63}; }
 /// Up to 64 equal parts; whoever starts a piece of work borrows one.
 class Slots {
  public:
-  Slots(void* workspace, size_t bytes_each, int count) : base_(static_cast<char*>(workspace)), bytes_(bytes_each), count_(count) {}
+  Slots(void* workspace, size_t bytes_each, int count)
+      : base_(static_cast<char*>(workspace)), bytes_(bytes_each), count_(count) {}
 
   char* borrow() {
     for (;;) {

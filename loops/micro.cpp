@@ -20,11 +20,16 @@ Value one_if(Mask m) { return cast(m, Elem::i64); }
 class Tile {
  public:
   Tile(Builder& b, Elem compute, TileForm form, int rows, bool wide)
-      : b_(b), elem_(compute), form_(form), rows_(rows), width_(native_lanes(compute) * (wide ? 2 : 1)) {
+      : b_(b),
+        elem_(compute),
+        form_(form),
+        rows_(rows),
+        width_(native_lanes(compute) * (wide ? 2 : 1)) {
     const kernels::TileSize most = kernels::tile_size(compute, wide);
     vectors_ = most.columns / width_;
     const int registers = most.rows * vectors_;
-    if (form == TileForm::indirect && rows * vectors_ * 2 < registers) vectors_ *= 2;  // few rows: a wider panel
+    if (form == TileForm::indirect && rows * vectors_ * 2 < registers)
+      vectors_ *= 2;  // few rows: a wider panel
   }
 
   void build() {
@@ -48,9 +53,13 @@ class Tile {
 
   void chunk(Value column, Value begin, Value end) {
     std::vector<Value> sums(rows_ * vectors_, zero());
-    sums = b_.loop(begin, end, 1, sums, [&](Value k, std::span<const Value> before) { return step(column, k, before); });
+    sums = b_.loop(begin, end, 1, sums,
+                   [&](Value k, std::span<const Value> before) { return step(column, k, before); });
     const Value fresh = one_if(begin + b_.size(1) == 0);
-    when(b_, fresh, [&] { each_vector(column, [&](int i, Value at, Value active) { b_.store(kC, at, sums[i], active); }); });
+    when(b_, fresh, [&] {
+      each_vector(column,
+                  [&](int i, Value at, Value active) { b_.store(kC, at, sums[i], active); });
+    });
     when(b_, 1 - fresh, [&] {
       each_vector(column, [&](int i, Value at, Value active) {
         b_.store(kC, at, b_.load(kC, at, width_, active) + sums[i], active);
@@ -64,28 +73,35 @@ class Tile {
     std::vector<Value> next;
     for (int r = 0; r < rows_; ++r) {
       const Value left = splat(b_.load(kA, a_row_[r] + place), width_);
-      for (int v = 0; v < vectors_; ++v) next.push_back(multiply_add(left, right[v], before[r * vectors_ + v]));
+      for (int v = 0; v < vectors_; ++v)
+        next.push_back(multiply_add(left, right[v], before[r * vectors_ + v]));
     }
     return next;
   }
 
   /// Between `first` and `last` every row has every element; before and behind, a row's sum steps only over present ones.
   void masked_chunk(Value begin, Value end) {
-    const Value first = minimum(end, maximum(begin, b_.size(1))), last = maximum(first, minimum(end, b_.size(2)));
+    const Value first = minimum(end, maximum(begin, b_.size(1))),
+                last = maximum(first, minimum(end, b_.size(2)));
     std::vector<Value> state(rows_ * vectors_, zero());
     const Value none = b_.constant({int_elem(elem_), static_cast<uint8_t>(width_)}, 0);
     state.insert(state.end(), rows_, none);
-    const auto masked = [&](Value k, std::span<const Value> before) { return masked_step(k, before); };
+    const auto masked = [&](Value k, std::span<const Value> before) {
+      return masked_step(k, before);
+    };
     state = b_.loop(begin, first, 1, state, masked);
     const std::vector<Value> seen(state.begin() + rows_ * vectors_, state.end());
     state.resize(rows_ * vectors_);
-    state = b_.loop(first, last, 1, state, [&](Value k, std::span<const Value> before) { return step(b_.integer(0), k, before); });
+    state = b_.loop(first, last, 1, state, [&](Value k, std::span<const Value> before) {
+      return step(b_.integer(0), k, before);
+    });
     const Value some = splat(cast(one_if(first < last), int_elem(elem_)), width_);
     for (const Value& s : seen) state.push_back(s | some);
     state = b_.loop(last, end, 1, state, masked);
     each_vector(b_.integer(0), [&](int i, Value at, Value) {
       const Value total = b_.load(kC, at, width_);
-      b_.store(kC, at, select(state[rows_ * vectors_ + i / vectors_] == 0, total, total + state[i]));
+      b_.store(kC, at,
+               select(state[rows_ * vectors_ + i / vectors_] == 0, total, total + state[i]));
     });
   }
 
@@ -96,7 +112,8 @@ class Tile {
     std::vector<Value> next, seen;
     for (int r = 0; r < rows_; ++r) {
       const Value left = splat(b_.load(kA, a_row_[r] + place), width_);
-      const Value bits = bitcast(left, int_elem(elem_)), difference = bits ^ bits.like(kernels::absent_bits(elem_));
+      const Value bits = bitcast(left, int_elem(elem_)),
+                  difference = bits ^ bits.like(kernels::absent_bits(elem_));
       for (int v = 0; v < vectors_; ++v) {
         const Value sum = before[r * vectors_ + v];
         next.push_back(select(difference == 0, sum, multiply_add(left, right[v], sum)));
@@ -109,22 +126,28 @@ class Tile {
 
   Value zero() { return b_.constant({elem_, static_cast<uint8_t>(width_)}, 0); }
   /// Where step k stands in the rows of A.
-  Value a_step(Value k) { return form_ == TileForm::gathered ? b_.load(kSteps, k) : k * b_.stride(kA, 1); }
+  Value a_step(Value k) {
+    return form_ == TileForm::gathered ? b_.load(kSteps, k) : k * b_.stride(kA, 1);
+  }
 
   std::vector<Value> load_b(Value column, Value k) {
-    const Value start = form_ == TileForm::indirect ? b_.load(kOffsets, k) + column : k * b_.stride(kB, 0);
+    const Value start =
+        form_ == TileForm::indirect ? b_.load(kOffsets, k) + column : k * b_.stride(kB, 0);
     std::vector<Value> vectors;
     for (int v = 0; v < vectors_; ++v) vectors.push_back(b_.load(kB, start + v * width_, width_));
     return vectors;
   }
 
-  Value multiply_add(Value a, Value b, Value c) { return is_float(elem_) ? fma(a, b, c) : a * b + c; }
+  Value multiply_add(Value a, Value b, Value c) {
+    return is_float(elem_) ? fma(a, b, c) : a * b + c;
+  }
 
   /// f(number, place in C, active lanes) for each vector of the tile.
   void each_vector(Value column, const std::function<void(int, Value, Value)>& f) {
     for (int r = 0; r < rows_; ++r)
       for (int v = 0; v < vectors_; ++v)
-        f(r * vectors_ + v, c_row_[r] + column + v * width_, form_ == TileForm::edge ? b_.size(2) - v * width_ : Value());
+        f(r * vectors_ + v, c_row_[r] + column + v * width_,
+          form_ == TileForm::edge ? b_.size(2) - v * width_ : Value());
   }
 
   Builder& b_;
@@ -138,7 +161,8 @@ class Tile {
 
 Function contraction_tile(std::string name, Elem compute, TileForm form, int rows, bool wide) {
   std::vector<Elem> args(3, compute);
-  if (form == TileForm::indirect || form == TileForm::gathered) args.insert(args.end(), 2, Elem::i64);
+  if (form == TileForm::indirect || form == TileForm::gathered)
+    args.insert(args.end(), 2, Elem::i64);
   Builder b(std::move(name), std::move(args));
   Tile(b, compute, form, rows, wide).build();
   Function f = b.finish();
@@ -151,7 +175,8 @@ Function finish_tile(std::string name, Elem compute, Elem out, BiasSide bias) {
   const int width = native_lanes(compute);
   b.loop(0, b.size(0), 1, [&](Value row) {
     const Value from = row * b.stride(0, 0), to = row * b.stride(1, 0), n = b.size(1);
-    const Value shift = bias == BiasSide::rows ? splat(b.load(2, row * b.stride(2, 0)), width) : Value();
+    const Value shift =
+        bias == BiasSide::rows ? splat(b.load(2, row * b.stride(2, 0)), width) : Value();
     auto finish = [&](Value j, Value active) {
       Value v = b.load(0, from + j, width, active);
       if (bias == BiasSide::rows) v = v + shift;

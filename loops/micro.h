@@ -9,7 +9,8 @@
 namespace fluxion::loops {
 
 /// One tile of `rows` rows, f32, f64, i32 or i64 (integers wrap).
-Function contraction_tile(std::string name, Elem compute, kernels::TileForm form, int rows, bool wide);
+Function contraction_tile(std::string name, Elem compute, kernels::TileForm form, int rows,
+                          bool wide);
 
 /// out[r, j] = sums[r, j] (+ bias[j] or bias[r]), rounded once. args: sums, out (both with stride {row}), bias (stride {row} for
 /// BiasSide::rows); sizes = {rows, n}.

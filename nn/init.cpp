@@ -19,7 +19,8 @@ void normal_(const Tensor& t, double mean, double std) {
 
 void kaiming_uniform_(const Tensor& t, double a) {
   if (t.dim() < 2)
-    fail(ErrorKind::value, "kaiming_uniform_: fan in needs at least 2 dims, got shape {}", shape_text(t.sizes()));
+    fail(ErrorKind::value, "kaiming_uniform_: fan in needs at least 2 dims, got shape {}",
+         shape_text(t.sizes()));
   int64_t fan = t.sizes()[1];
   for (int d = 2; d < t.dim(); ++d) fan *= t.sizes()[d];
   if (fan == 0) return;

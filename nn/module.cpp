@@ -58,10 +58,11 @@ void Module::load_state_dict(const std::vector<Named>& state) {
   std::vector<std::pair<Tensor, Tensor>> copies;  // checked as a whole before anything is written
   for (const Named& target : mine) {
     auto source = std::ranges::find(state, target.name, &Named::name);
-    if (source == state.end()) fail(ErrorKind::runtime, "load_state_dict: missing key '{}'", target.name);
+    if (source == state.end())
+      fail(ErrorKind::runtime, "load_state_dict: missing key '{}'", target.name);
     if (!std::ranges::equal(source->tensor.sizes(), target.tensor.sizes()))
-      fail(ErrorKind::runtime, "load_state_dict: '{}' has shape {}, the module needs {}", target.name,
-           shape_text(source->tensor.sizes()), shape_text(target.tensor.sizes()));
+      fail(ErrorKind::runtime, "load_state_dict: '{}' has shape {}, the module needs {}",
+           target.name, shape_text(source->tensor.sizes()), shape_text(target.tensor.sizes()));
     copies.emplace_back(target.tensor, source->tensor);
   }
   for (const Named& given : state)

@@ -19,8 +19,8 @@ Linear::Linear(int64_t in_features, int64_t out_features, bool with_bias) {
   init::uniform_(bias, -bound, bound);
 }
 
-Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t stride, int64_t padding,
-               int64_t dilation, int64_t groups, bool with_bias)
+Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t stride,
+               int64_t padding, int64_t dilation, int64_t groups, bool with_bias)
     : stride_(stride), padding_(padding), dilation_(dilation), groups_(groups) {
   const int64_t shape[] = {out_channels, in_channels / groups, kernel_size, kernel_size};
   weight = register_parameter("weight", empty(Ints(shape)));
@@ -33,10 +33,12 @@ Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, int64_t kernel_size, i
 }
 
 Tensor Conv2d::forward(const Tensor& x) {
-  return conv2d(x, weight, bias, Ints(&stride_, 1), Ints(&padding_, 1), Ints(&dilation_, 1), groups_);
+  return conv2d(x, weight, bias, Ints(&stride_, 1), Ints(&padding_, 1), Ints(&dilation_, 1),
+                groups_);
 }
 
-BatchNorm::BatchNorm(int64_t num_features, double eps, double momentum) : eps_(eps), momentum_(momentum) {
+BatchNorm::BatchNorm(int64_t num_features, double eps, double momentum)
+    : eps_(eps), momentum_(momentum) {
   Ints shape(&num_features, 1);
   weight = register_parameter("weight", ones(shape));
   bias = register_parameter("bias", zeros(shape));
@@ -53,7 +55,8 @@ Tensor BatchNorm::forward(const Tensor& x) {
   return batch_norm(x, running_mean, running_var, weight, bias, is_training(), momentum_, eps_);
 }
 
-LayerNorm::LayerNorm(std::vector<int64_t> normalized_shape, double eps) : shape_(std::move(normalized_shape)), eps_(eps) {
+LayerNorm::LayerNorm(std::vector<int64_t> normalized_shape, double eps)
+    : shape_(std::move(normalized_shape)), eps_(eps) {
   weight = register_parameter("weight", ones(Ints(shape_)));
   bias = register_parameter("bias", zeros(Ints(shape_)));
 }

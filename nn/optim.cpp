@@ -20,7 +20,8 @@ Optimizer::Active Optimizer::active() const {
   return a;
 }
 
-SGD::SGD(std::vector<Tensor> parameters, SGDOptions o) : Optimizer(std::move(parameters)), options(o) {
+SGD::SGD(std::vector<Tensor> parameters, SGDOptions o)
+    : Optimizer(std::move(parameters)), options(o) {
   if (o.lr < 0) fail(ErrorKind::value, "SGD: lr must not be negative, got {}", o.lr);
   momentum_.resize(parameters_.size());
 }
@@ -43,8 +44,9 @@ void SGD::step() {
   }
   for (const Batch* b : {&fresh, &seen})
     if (!b->parameters.empty())
-      _fused_sgd_(b->parameters, b->gradients, b->momentum, options.lr, options.momentum, options.dampening,
-                  options.weight_decay, options.nesterov, options.maximize, b == &fresh);
+      _fused_sgd_(b->parameters, b->gradients, b->momentum, options.lr, options.momentum,
+                  options.dampening, options.weight_decay, options.nesterov, options.maximize,
+                  b == &fresh);
 }
 
 Adam::Adam(std::vector<Tensor> parameters, AdamOptions o, bool decoupled)
@@ -71,8 +73,9 @@ void Adam::step() {
     steps.push_back(s.step);
   }
   if (!a.parameters.empty())
-    _fused_adam_(a.parameters, a.gradients, avgs, squares, maxima, steps, options.lr, options.beta1, options.beta2,
-                 options.eps, options.weight_decay, options.amsgrad, options.maximize, decoupled_);
+    _fused_adam_(a.parameters, a.gradients, avgs, squares, maxima, steps, options.lr, options.beta1,
+                 options.beta2, options.eps, options.weight_decay, options.amsgrad,
+                 options.maximize, decoupled_);
 }
 
 }  // namespace fluxion::optim

@@ -88,9 +88,10 @@ constexpr auto elu_gradient = [](auto& b) {
 struct Softplus {
   double beta, threshold;
 };
-constexpr Field kSoftplusFields[] = {
-    {"beta", FieldKind::real, offsetof(Softplus, beta), "factor of the input; the result is divided by it"},
-    {"threshold", FieldKind::real, offsetof(Softplus, threshold), "where beta * x exceeds this, the result is x"}};
+constexpr Field kSoftplusFields[] = {{"beta", FieldKind::real, offsetof(Softplus, beta),
+                                      "factor of the input; the result is divided by it"},
+                                     {"threshold", FieldKind::real, offsetof(Softplus, threshold),
+                                      "where beta * x exceeds this, the result is x"}};
 
 struct Elu {
   double alpha, scale, input_scale;
@@ -105,42 +106,60 @@ constexpr Elu kEluSample{1.5, 1.25, 0.75};
 
 }  // namespace
 
-constinit OpDef kGeluBackward = activation_gradient<gelu_gradient>({.name = "gelu_backward",
-    .doc = "g * (Phi(x) + x * phi(x)), the normal distribution's cumulative and density.", .max_ulp = 8});
-constinit OpDef kGelu = activation<gelu_body, kGeluBackward>({.name = "gelu",
-    .doc = "x * Phi(x) by erf (Hendrycks & Gimpel 2016).", .max_ulp = 4});
+constinit OpDef kGeluBackward = activation_gradient<gelu_gradient>(
+    {.name = "gelu_backward",
+     .doc = "g * (Phi(x) + x * phi(x)), the normal distribution's cumulative and density.",
+     .max_ulp = 8});
+constinit OpDef kGelu = activation<gelu_body, kGeluBackward>(
+    {.name = "gelu", .doc = "x * Phi(x) by erf (Hendrycks & Gimpel 2016).", .max_ulp = 4});
 
-constinit OpDef kGeluTanhBackward = activation_gradient<gelu_tanh_gradient>({.name = "gelu_tanh_backward",
-    .doc = "The gradient of gelu_tanh.", .max_ulp = 8});
-constinit OpDef kGeluTanh = activation<gelu_tanh_body, kGeluTanhBackward>({.name = "gelu_tanh",
-    .doc = "x * sigmoid(2u), u = sqrt(2 / pi) * (x + 0.044715 x^3): gelu's tanh approximation.", .max_ulp = 8});
+constinit OpDef kGeluTanhBackward = activation_gradient<gelu_tanh_gradient>(
+    {.name = "gelu_tanh_backward", .doc = "The gradient of gelu_tanh.", .max_ulp = 8});
+constinit OpDef kGeluTanh = activation<gelu_tanh_body, kGeluTanhBackward>(
+    {.name = "gelu_tanh",
+     .doc = "x * sigmoid(2u), u = sqrt(2 / pi) * (x + 0.044715 x^3): gelu's tanh approximation.",
+     .max_ulp = 8});
 
-constinit OpDef kSiluBackward = activation_gradient<silu_gradient>({.name = "silu_backward",
-    .doc = "g * s * (1 + x * (1 - s)), s = sigmoid(x).", .max_ulp = 8});
-constinit OpDef kSilu = activation<silu_body, kSiluBackward>({.name = "silu", .doc = "x * sigmoid(x).", .max_ulp = 3});
+constinit OpDef kSiluBackward = activation_gradient<silu_gradient>(
+    {.name = "silu_backward", .doc = "g * s * (1 + x * (1 - s)), s = sigmoid(x).", .max_ulp = 8});
+constinit OpDef kSilu =
+    activation<silu_body, kSiluBackward>({.name = "silu", .doc = "x * sigmoid(x).", .max_ulp = 3});
 
-constinit OpDef kMishBackward = activation_gradient<mish_gradient>({.name = "mish_backward",
-    .doc = "The gradient of mish.", .max_ulp = 8});
-constinit OpDef kMish = activation<mish_body, kMishBackward>({.name = "mish",
-    .doc = "x * tanh(softplus(x)) (Misra 2019).", .max_ulp = 4});
+constinit OpDef kMishBackward = activation_gradient<mish_gradient>(
+    {.name = "mish_backward", .doc = "The gradient of mish.", .max_ulp = 8});
+constinit OpDef kMish = activation<mish_body, kMishBackward>(
+    {.name = "mish", .doc = "x * tanh(softplus(x)) (Misra 2019).", .max_ulp = 4});
 
-constinit OpDef kSoftplusBackward = activation_gradient<softplus_gradient, kSoftplusSample>({
-    .name = "softplus_backward", .doc = "g * sigmoid(beta * x); g above the threshold.",
-    .attr_bytes = sizeof(Softplus), .fields = kSoftplusFields, .max_ulp = 3});
-constinit OpDef kSoftplus = activation<softplus_body, kSoftplusBackward, kSoftplusSample>({.name = "softplus",
-    .doc = "log(1 + exp(beta * x)) / beta; x where beta * x > threshold.", .attr_bytes = sizeof(Softplus),
-    .fields = kSoftplusFields, .max_ulp = 3});
+constinit OpDef kSoftplusBackward = activation_gradient<softplus_gradient, kSoftplusSample>(
+    {.name = "softplus_backward",
+     .doc = "g * sigmoid(beta * x); g above the threshold.",
+     .attr_bytes = sizeof(Softplus),
+     .fields = kSoftplusFields,
+     .max_ulp = 3});
+constinit OpDef kSoftplus = activation<softplus_body, kSoftplusBackward, kSoftplusSample>(
+    {.name = "softplus",
+     .doc = "log(1 + exp(beta * x)) / beta; x where beta * x > threshold.",
+     .attr_bytes = sizeof(Softplus),
+     .fields = kSoftplusFields,
+     .max_ulp = 3});
 
-constinit OpDef kLogSigmoidBackward = activation_gradient<logsigmoid_gradient>({.name = "logsigmoid_backward",
-    .doc = "g * sigmoid(-x).", .max_ulp = 3});
-constinit OpDef kLogSigmoid = activation<logsigmoid_body, kLogSigmoidBackward>({.name = "logsigmoid",
-    .doc = "log(sigmoid(x)) without overflow.", .max_ulp = 3});
+constinit OpDef kLogSigmoidBackward = activation_gradient<logsigmoid_gradient>(
+    {.name = "logsigmoid_backward", .doc = "g * sigmoid(-x).", .max_ulp = 3});
+constinit OpDef kLogSigmoid = activation<logsigmoid_body, kLogSigmoidBackward>(
+    {.name = "logsigmoid", .doc = "log(sigmoid(x)) without overflow.", .max_ulp = 3});
 
-constinit OpDef kEluBackward = activation_gradient<elu_gradient, kEluSample>({.name = "elu_backward",
-    .doc = "The gradient of elu.", .attr_bytes = sizeof(Elu), .fields = kEluFields, .max_ulp = 3});
-constinit OpDef kElu = activation<elu_body, kEluBackward, kEluSample>({.name = "elu",
-    .doc = "scale * x above 0, scale * alpha * (exp(input_scale * x) - 1) below.", .attr_bytes = sizeof(Elu),
-    .fields = kEluFields, .max_ulp = 3});
+constinit OpDef kEluBackward =
+    activation_gradient<elu_gradient, kEluSample>({.name = "elu_backward",
+                                                   .doc = "The gradient of elu.",
+                                                   .attr_bytes = sizeof(Elu),
+                                                   .fields = kEluFields,
+                                                   .max_ulp = 3});
+constinit OpDef kElu = activation<elu_body, kEluBackward, kEluSample>(
+    {.name = "elu",
+     .doc = "scale * x above 0, scale * alpha * (exp(input_scale * x) - 1) below.",
+     .attr_bytes = sizeof(Elu),
+     .fields = kEluFields,
+     .max_ulp = 3});
 
 Tensor gelu(const Tensor& x, std::string_view approximate) {
   if (approximate == "none") return apply(kGelu, {x});
@@ -149,10 +168,14 @@ Tensor gelu(const Tensor& x, std::string_view approximate) {
 }
 Tensor silu(const Tensor& x) { return apply(kSilu, {x}); }
 Tensor mish(const Tensor& x) { return apply(kMish, {x}); }
-Tensor softplus(const Tensor& x, double beta, double threshold) { return apply(kSoftplus, Softplus{beta, threshold}, {x}); }
+Tensor softplus(const Tensor& x, double beta, double threshold) {
+  return apply(kSoftplus, Softplus{beta, threshold}, {x});
+}
 Tensor logsigmoid(const Tensor& x) { return apply(kLogSigmoid, {x}); }
 Tensor elu(const Tensor& x, double alpha) { return apply(kElu, Elu{alpha, 1, 1}, {x}); }
-Tensor selu(const Tensor& x) { return apply(kElu, Elu{1.6732632423543772, 1.0507009873554805, 1}, {x}); }
+Tensor selu(const Tensor& x) {
+  return apply(kElu, Elu{1.6732632423543772, 1.0507009873554805, 1}, {x});
+}
 Tensor celu(const Tensor& x, double alpha) {
   if (alpha == 0) fail(ErrorKind::runtime, "celu: alpha must not be 0; it divides the input");
   return apply(kElu, Elu{alpha, 1, 1 / alpha}, {x});
@@ -160,25 +183,30 @@ Tensor celu(const Tensor& x, double alpha) {
 
 namespace {
 
-OpDef* const kOps[] = {&kGelu, &kGeluBackward, &kGeluTanh, &kGeluTanhBackward, &kSilu, &kSiluBackward, &kMish,
-                       &kMishBackward, &kSoftplus, &kSoftplusBackward, &kLogSigmoid, &kLogSigmoidBackward, &kElu,
-                       &kEluBackward};
+OpDef* const kOps[] = {&kGelu,     &kGeluBackward,     &kGeluTanh,   &kGeluTanhBackward,
+                       &kSilu,     &kSiluBackward,     &kMish,       &kMishBackward,
+                       &kSoftplus, &kSoftplusBackward, &kLogSigmoid, &kLogSigmoidBackward,
+                       &kElu,      &kEluBackward};
 
 constexpr uint16_t kUsual = kFunction | kNN;
 
 const Function kFunctions[] = {
     {"gelu(Tensor input, *, str approximate='none') -> Tensor",
-     "x * Phi(x) with the normal distribution's cumulative Phi; approximate='tanh' uses tanh.", kUsual, thunk<&gelu>},
+     "x * Phi(x) with the normal distribution's cumulative Phi; approximate='tanh' uses tanh.",
+     kUsual, thunk<&gelu>},
     {"silu(Tensor input) -> Tensor", "x * sigmoid(x).", kUsual, thunk<&silu>},
     {"mish(Tensor input) -> Tensor", "x * tanh(softplus(x)).", kUsual, thunk<&mish>},
     {"softplus(Tensor input, float beta=1, float threshold=20) -> Tensor",
-     "log(1 + exp(beta * x)) / beta; x itself where beta * x > threshold.", kUsual, thunk<&softplus>},
+     "log(1 + exp(beta * x)) / beta; x itself where beta * x > threshold.", kUsual,
+     thunk<&softplus>},
     {"logsigmoid(Tensor input) -> Tensor", "log(sigmoid(x)).", kUsual, thunk<&logsigmoid>},
-    {"elu(Tensor input, float alpha=1.0) -> Tensor", "x above 0, alpha * (exp(x) - 1) below.", kUsual, thunk<&elu>},
-    {"selu(Tensor input) -> Tensor", "elu scaled to keep mean 0 and variance 1 (Klambauer et al. 2017).",
-     kUsual | kInplace, thunk<&selu>},
-    {"celu(Tensor input, float alpha=1.0) -> Tensor", "max(0, x) + min(0, alpha * (exp(x / alpha) - 1)).",
-     kUsual | kInplace, thunk<&celu>},
+    {"elu(Tensor input, float alpha=1.0) -> Tensor", "x above 0, alpha * (exp(x) - 1) below.",
+     kUsual, thunk<&elu>},
+    {"selu(Tensor input) -> Tensor",
+     "elu scaled to keep mean 0 and variance 1 (Klambauer et al. 2017).", kUsual | kInplace,
+     thunk<&selu>},
+    {"celu(Tensor input, float alpha=1.0) -> Tensor",
+     "max(0, x) + min(0, alpha * (exp(x / alpha) - 1)).", kUsual | kInplace, thunk<&celu>},
 };
 
 }  // namespace

@@ -36,51 +36,69 @@ constexpr StepBody kBodies[] = {step<0>, step<1>, step<2>, step<4>, step<5>, ste
 constexpr Field kFields[] = {
     {"one_minus_beta1", FieldKind::real, 0, "share of the gradient in the new first moment"},
     {"beta2", FieldKind::real, 8, "share of the old second moment"},
-    {"one_minus_beta2", FieldKind::real, 16, "share of the squared gradient in the new second moment"},
+    {"one_minus_beta2", FieldKind::real, 16,
+     "share of the squared gradient in the new second moment"},
     {"correction2", FieldKind::real, 24, "sqrt(1 - beta2^step)"},
     {"eps", FieldKind::real, 32, "added to the denominator"},
     {"step_size", FieldKind::real, 40, "lr / (1 - beta1^step)"},
     {"decay", FieldKind::real, 48, "weight decay, or 1 - lr * weight decay where decoupled"},
     {"sign", FieldKind::real, 56, "-1 to maximise"},
-    {"variant", FieldKind::integer, offsetof(StepAttrs, variant), "bits: 1 decay, 2 decoupled decay, 4 AMSGrad"}};
+    {"variant", FieldKind::integer, offsetof(StepAttrs, variant),
+     "bits: 1 decay, 2 decoupled decay, 4 AMSGrad"}};
 
 }  // namespace
 
-constinit OpDef kAdamStep{.name = "adam_step",
-    .doc = "One step of Adam: (parameter, gradient, m, v, [largest v]) -> (parameter, m, v, [largest v]).", .inputs = 255,
-    .outputs = 4, .round = Round::fused, .space = Space::elementwise, .attr_bytes = sizeof(StepAttrs), .fields = kFields,
-    .infer = [](const TypeRule& t) {
-      t.out[0] = t.in[0];
-      for (size_t k = 2; k < t.in.size(); ++k) t.out[k - 1] = t.in[k];
-    },
-    .eval = eval_step, .composite = [](const Eval& e) { compose_step(e, kBodies); },
-    .kernels = [](const OpDef& op, KernelSink& sink) {
-      for (const StepBody& b : kBodies) emit_step(op, sink, b);
-    },
+constinit OpDef kAdamStep{
+    .name = "adam_step",
+    .doc =
+        "One step of Adam: (parameter, gradient, m, v, [largest v]) -> (parameter, m, v, [largest v]).",
+    .inputs = 255,
+    .outputs = 4,
+    .round = Round::fused,
+    .space = Space::elementwise,
+    .attr_bytes = sizeof(StepAttrs),
+    .fields = kFields,
+    .infer =
+        [](const TypeRule& t) {
+          t.out[0] = t.in[0];
+          for (size_t k = 2; k < t.in.size(); ++k) t.out[k - 1] = t.in[k];
+        },
+    .eval = eval_step,
+    .composite = [](const Eval& e) { compose_step(e, kBodies); },
+    .kernels =
+        [](const OpDef& op, KernelSink& sink) {
+          for (const StepBody& b : kBodies) emit_step(op, sink, b);
+        },
     .cost = cheap_cost,
-    .samples = [](const OpDef&, SampleSink& sink) {
-      for (DType t : {DType::f32, DType::f64, DType::bf16})
-        for (const StepBody& b : kBodies) {
-          double decay = b.variant & kDecoupled ? 0.9375 : 0.0625;
-          StepAttrs a{{0.125, 0.75, 0.25, 0.5, 1e-3, 0.0625, decay, 1}, b.variant};
-          const SampleSink::Input any{Shape{5, 7}, t}, square{Shape{5, 7}, t, 0, 1};
-          const SampleSink::Input in[] = {any, any, any, square, square};
-          sink.add(std::span(in, b.tensors), &a, sizeof a);
-        }
-    },
+    .samples =
+        [](const OpDef&, SampleSink& sink) {
+          for (DType t : {DType::f32, DType::f64, DType::bf16})
+            for (const StepBody& b : kBodies) {
+              double decay = b.variant & kDecoupled ? 0.9375 : 0.0625;
+              StepAttrs a{{0.125, 0.75, 0.25, 0.5, 1e-3, 0.0625, decay, 1}, b.variant};
+              const SampleSink::Input any{Shape{5, 7}, t}, square{Shape{5, 7}, t, 0, 1};
+              const SampleSink::Input in[] = {any, any, any, square, square};
+              sink.add(std::span(in, b.tensors), &a, sizeof a);
+            }
+        },
     .max_ulp = 64};
 
-void _fused_adam_(Tensors params, Tensors grads, Tensors exp_avgs, Tensors exp_avg_sqs, Tensors max_exp_avg_sqs,
-                  Tensors steps, double lr, double beta1, double beta2, double eps, double weight_decay, bool amsgrad,
-                  bool maximize, bool decoupled) {
+void _fused_adam_(Tensors params, Tensors grads, Tensors exp_avgs, Tensors exp_avg_sqs,
+                  Tensors max_exp_avg_sqs, Tensors steps, double lr, double beta1, double beta2,
+                  double eps, double weight_decay, bool amsgrad, bool maximize, bool decoupled) {
   const Tensors lists[] = {params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs};
   const char* const names[] = {"params", "grads", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs"};
   size_t used = amsgrad ? 5 : 4;
   check_lists("_fused_adam_", std::span(lists, used), names);
   if (steps.size() != params.size())
-    fail(ErrorKind::value, "_fused_adam_: steps must have as many tensors as params, {}, got {}", params.size(), steps.size());
-  int64_t variant = (weight_decay == 0 ? 0 : decoupled ? kDecoupled : kDecay) | (amsgrad ? kAmsgrad : 0);
-  StepAttrs a{{1 - beta1, beta2, 1 - beta2, 0, eps, 0, decoupled ? 1 - lr * weight_decay : weight_decay, maximize ? -1.0 : 1.0},
+    fail(ErrorKind::value, "_fused_adam_: steps must have as many tensors as params, {}, got {}",
+         params.size(), steps.size());
+  int64_t variant = (weight_decay == 0 ? 0
+                     : decoupled       ? kDecoupled
+                                       : kDecay) |
+                    (amsgrad ? kAmsgrad : 0);
+  StepAttrs a{{1 - beta1, beta2, 1 - beta2, 0, eps, 0,
+               decoupled ? 1 - lr * weight_decay : weight_decay, maximize ? -1.0 : 1.0},
               variant};
   double corrected = -1;  // the step that the corrections in `a` belong to
   sweep(kAdamStep, std::span(lists, used), [&](size_t i) {

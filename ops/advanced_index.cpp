@@ -24,7 +24,9 @@ struct Normal {
 };
 
 int64_t dims_taken(const Tensor& index) {
-  return !index.defined() ? 1 : index.dtype() == DType::bool_ || index.dtype() == DType::u8 ? index.dim() : 1;
+  return !index.defined()                                              ? 1
+         : index.dtype() == DType::bool_ || index.dtype() == DType::u8 ? index.dim()
+                                                                       : 1;
 }
 
 void check_count(const Tensor& x, Tensors indices) {
@@ -38,8 +40,11 @@ void check_count(const Tensor& x, Tensors indices) {
 void check_mask_shape(const Tensor& x, const Tensor& mask, int64_t first) {
   for (int64_t d = 0; d < mask.dim(); ++d)
     if (mask.sizes()[d] != x.sizes()[first + d])
-      fail(ErrorKind::index, "the mask's shape {} does not match the indexed tensor's shape {} at dim {}: {} is not {}",
-           shape_text(mask.sizes()), shape_text(x.sizes()), first + d, mask.sizes()[d], x.sizes()[first + d]);
+      fail(
+          ErrorKind::index,
+          "the mask's shape {} does not match the indexed tensor's shape {} at dim {}: {} is not {}",
+          shape_text(mask.sizes()), shape_text(x.sizes()), first + d, mask.sizes()[d],
+          x.sizes()[first + d]);
 }
 
 /// Whether dims [first, first + n) can be viewed as one.
@@ -77,8 +82,10 @@ Normal normalised(const Tensor& x, Tensors indices) {
     } else if (is_integral(t.dtype())) {
       n.add(to_dtype(t, DType::i64));
     } else {
-      fail(ErrorKind::index, "a tensor used as an index must be an integer or bool tensor, got {}. Convert it with .long()",
-           name(t.dtype()));
+      fail(
+          ErrorKind::index,
+          "a tensor used as an index must be an integer or bool tensor, got {}. Convert it with .long()",
+          name(t.dtype()));
     }
   }
   return n;
@@ -88,8 +95,10 @@ Normal normalised(const Tensor& x, Tensors indices) {
 Tensor fitted(const Tensor& values, const Tensor& x, const Normal& n) {
   int64_t widest = 0;
   for (const Tensor& t : n.indices) widest = std::max<int64_t>(widest, t.dim());
-  int64_t rank = widest + n.x.dim() - static_cast<int64_t>(n.dims.size()), extra = values.dim() - rank;
-  Tensor v = matching("index_put", "values", values.dim() == 0 ? to_dtype(values, x.dtype()) : values, x);
+  int64_t rank = widest + n.x.dim() - static_cast<int64_t>(n.dims.size()),
+          extra = values.dim() - rank;
+  Tensor v =
+      matching("index_put", "values", values.dim() == 0 ? to_dtype(values, x.dtype()) : values, x);
   if (extra <= 0) return v;
   for (int64_t d = 0; d < extra; ++d)
     if (v.sizes()[d] != 1) return v;
@@ -105,7 +114,8 @@ Tensor index(const Tensor& x, Tensors indices) {
 
 Tensor index_put(const Tensor& x, Tensors indices, const Tensor& values, bool accumulate) {
   Normal n = normalised(x, indices);
-  if (n.indices.empty()) return accumulate ? add(x, values) : expand(to_dtype(values, x.dtype()), x.sizes());
+  if (n.indices.empty())
+    return accumulate ? add(x, values) : expand(to_dtype(values, x.dtype()), x.sizes());
   return reshape(put_at(n.x, {n.dims, accumulate}, n.indices, fitted(values, x, n)), x.sizes());
 }
 
@@ -131,12 +141,14 @@ namespace {
 
 const Function kFunctions[] = {
     {"index(Tensor input, Tensor[] indices) -> Tensor",
-     "The elements at index tensors, one per leading dim; bool tensors are masks.", kPrivate, thunk<&index>},
+     "The elements at index tensors, one per leading dim; bool tensors are masks.", kPrivate,
+     thunk<&index>},
     {"index_put(Tensor input, Tensor[] indices, Tensor values, bool accumulate=False) -> Tensor",
-     "input with values put at (or added to) the places that index tensors name.", kFunction | kMethod,
-     thunk<&index_put>},
+     "input with values put at (or added to) the places that index tensors name.",
+     kFunction | kMethod, thunk<&index_put>},
     {"index_put_(Tensor input, Tensor[] indices, Tensor values, bool accumulate=False) -> Tensor",
-     "Writes values at (or adds them to) the places that index tensors name.", kMethod, thunk<&index_put_>},
+     "Writes values at (or adds them to) the places that index tensors name.", kMethod,
+     thunk<&index_put_>},
 };
 
 }  // namespace

@@ -21,18 +21,21 @@ void set_tape(Tape* t) { tape = t; }
 
 bool tracks_gradient(const Tensor& t) {
   const Impl* p = t.impl();
-  if (p->base) [[unlikely]] return tape->wants(t);  // its history may be older than its base's
+  if (p->base) [[unlikely]]
+    return tape->wants(t);  // its history may be older than its base's
   return p->flags & kRequiresGrad;
 }
 
 void apply(const OpDef& op, const void* attrs, std::span<const Tensor> in, std::span<Tensor> out) {
   ThreadState& ts = thread_state();
-  if (ts.tracer) [[unlikely]] return ts.tracer->record(op, attrs, in, out);
+  if (ts.tracer) [[unlikely]]
+    return ts.tracer->record(op, attrs, in, out);
   {
     FloatEnvironment environment;
     op.eval({op, attrs, in, out});
   }
-  if (ts.grad_enabled && (op.vjp || op.composite) && any_tracks(in)) tape->record(op, attrs, in, out);
+  if (ts.grad_enabled && (op.vjp || op.composite) && any_tracks(in))
+    tape->record(op, attrs, in, out);
 }
 
 Tensor apply(const OpDef& op, const void* attrs, std::span<const Tensor> in) {

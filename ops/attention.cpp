@@ -34,20 +34,27 @@ constexpr Field kFields[] = {
      "of a gradient: that of logsumexp comes last"},
 };
 
-enum Variant : uint8_t { kSoftmax = 0, kGradient = 8, kShift = 16 };  // the first two plus the mask's kind
+enum Variant : uint8_t {
+  kSoftmax = 0,
+  kGradient = 8,
+  kShift = 16
+};  // the first two plus the mask's kind
 
 void kernels_of(const OpDef& op, KernelSink& sink) {
   for (DType t : {DType::f32, DType::f64})
     for (int kind = 0; kind < kernels::kMaskKinds; ++kind) {
       auto mask = static_cast<MaskKind>(kind);
-      sink.add(op, t, static_cast<uint8_t>(kSoftmax + kind),
-               [&](std::string symbol) { return loops::attention_softmax(std::move(symbol), t, mask); });
-      sink.add(op, t, static_cast<uint8_t>(kGradient + kind),
-               [&](std::string symbol) { return loops::attention_gradient(std::move(symbol), t, mask); });
+      sink.add(op, t, static_cast<uint8_t>(kSoftmax + kind), [&](std::string symbol) {
+        return loops::attention_softmax(std::move(symbol), t, mask);
+      });
+      sink.add(op, t, static_cast<uint8_t>(kGradient + kind), [&](std::string symbol) {
+        return loops::attention_gradient(std::move(symbol), t, mask);
+      });
     }
   for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
-    sink.add(op, t, kShift,
-             [&](std::string symbol) { return loops::attention_shift(std::move(symbol), row_compute(t), t); });
+    sink.add(op, t, kShift, [&](std::string symbol) {
+      return loops::attention_shift(std::move(symbol), row_compute(t), t);
+    });
 }
 
 }  // namespace
@@ -58,7 +65,8 @@ namespace {
 
 kernels::AttentionKernels kernels_for(DType t) {
   DType compute = row_compute(t);
-  kernels::AttentionKernels k{contraction_kernels(t, t), {}, {}, require_kernel(kAttention, t, kShift)};
+  kernels::AttentionKernels k{
+      contraction_kernels(t, t), {}, {}, require_kernel(kAttention, t, kShift)};
   for (int kind = 0; kind < kernels::kMaskKinds; ++kind) {
     k.softmax[kind] = require_kernel(kAttention, compute, static_cast<uint8_t>(kSoftmax + kind));
     k.gradient[kind] = require_kernel(kAttention, compute, static_cast<uint8_t>(kGradient + kind));
@@ -78,10 +86,11 @@ Tensor readable_mask(const Tensor& mask, DType t) {
   return by_rows(mask.dtype() == DType::bool_ ? mask : to_dtype(mask, row_compute(t)));
 }
 
-kernels::AttentionArgs arguments(const Attrs& a, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) {
-  kernels::AttentionArgs args{q.size(0), q.size(1), q.size(2), k.size(2), q.size(3), v.size(3), q.dtype(),
-                              sequence(q), sequence(k), sequence(v), a.causal != 0, a.scale, MaskKind::none, {},
-                              num_threads()};
+kernels::AttentionArgs arguments(const Attrs& a, const Tensor& q, const Tensor& k, const Tensor& v,
+                                 const Tensor& mask) {
+  kernels::AttentionArgs args{q.size(0),     q.size(1), q.size(2),      k.size(2),   q.size(3),
+                              v.size(3),     q.dtype(), sequence(q),    sequence(k), sequence(v),
+                              a.causal != 0, a.scale,   MaskKind::none, {},          num_threads()};
   if (!mask.defined()) return args;
   args.mask_kind = mask.dtype() == DType::bool_ ? MaskKind::boolean : MaskKind::additive;
   args.mask = sequence(mask);
@@ -89,7 +98,8 @@ kernels::AttentionArgs arguments(const Attrs& a, const Tensor& q, const Tensor& 
 }
 
 double work_of(const kernels::AttentionArgs& a) {
-  double pairs = static_cast<double>(a.batch * a.heads) * static_cast<double>(a.queries) * static_cast<double>(a.keys);
+  double pairs = static_cast<double>(a.batch * a.heads) * static_cast<double>(a.queries) *
+                 static_cast<double>(a.keys);
   return pairs * (static_cast<double>(a.depth + a.value_depth) / 25 + 1);
 }
 
@@ -151,14 +161,18 @@ void eval_gradient(const Eval& e) {
   Tensor mask = a.has_mask ? readable_mask(in.mask, in.q.dtype()) : Tensor();
   Tensor g = by_rows(in.g), out = by_rows(in.out), total = dense(in.total);
   Tensor total_gradient = a.has_total_gradient ? dense(in.total_gradient) : Tensor();
-  Tensor gq = allocate_like(in.q, in.q.size(3)), gk = allocate_like(in.k, in.k.size(3)), gv = allocate_like(in.v, in.v.size(3));
+  Tensor gq = allocate_like(in.q, in.q.size(3)), gk = allocate_like(in.k, in.k.size(3)),
+         gv = allocate_like(in.v, in.v.size(3));
   kernels::AttentionArgs args = arguments(a, in.q, in.k, in.v, mask);
-  kernels::AttentionGradient gradient{sequence(out), sequence(g), total.data(),
-                                      a.has_total_gradient ? total_gradient.data() : nullptr,
-                                      sequence(gq), sequence(gk), sequence(gv)};
-  drive(args, 2.5, kernels::attention_gradient_workspace, [&](kernels::Ctx& ctx, const auto& kernels) {
-    return kernels::attention_gradient(ctx, args, kernels, gradient);
-  });
+  kernels::AttentionGradient gradient{
+      sequence(out), sequence(g),
+      total.data(),  a.has_total_gradient ? total_gradient.data() : nullptr,
+      sequence(gq),  sequence(gk),
+      sequence(gv)};
+  drive(args, 2.5, kernels::attention_gradient_workspace,
+        [&](kernels::Ctx& ctx, const auto& kernels) {
+          return kernels::attention_gradient(ctx, args, kernels, gradient);
+        });
   deliver(e.out[0], gq);
   deliver(e.out[1], gk);
   deliver(e.out[2], gv);
@@ -172,8 +186,11 @@ Tensor turned(const Tensor& x) { return transpose(x, -2, -1); }
 Tensor masked_scores(const Tensor& q, const Tensor& k, const Attrs& a, const Tensor& mask) {
   Tensor scores = mul(matmul(q, turned(k)), number(a.scale));
   if (mask.defined())
-    scores = mask.dtype() == DType::bool_ ? where(mask, scores, number(-INFINITY)) : add(scores, widen(mask));
-  if (a.causal) scores = where(tril(ones(Shape{q.size(-2), k.size(-2)}, DType::bool_)), scores, number(-INFINITY));
+    scores = mask.dtype() == DType::bool_ ? where(mask, scores, number(-INFINITY))
+                                          : add(scores, widen(mask));
+  if (a.causal)
+    scores =
+        where(tril(ones(Shape{q.size(-2), k.size(-2)}, DType::bool_)), scores, number(-INFINITY));
   return scores;
 }
 
@@ -183,7 +200,8 @@ void compose(const Eval& e) {
   Tensor weights = softmax(scores, -1);
   const int64_t last[] = {-1};
   Tensor total = logsumexp(scores, last);
-  if (a.has_mask) weights = where(eq(unsqueeze(total, -1), number(-INFINITY)), number(0.0), weights);
+  if (a.has_mask)
+    weights = where(eq(unsqueeze(total, -1), number(-INFINITY)), number(0.0), weights);
   e.out[0] = rounded(matmul(weights, widen(e.in[2])), e.in[0].dtype());
   e.out[1] = total;
 }
@@ -198,7 +216,8 @@ void compose_gradient(const Eval& e) {
   const int64_t last[] = {-1};
   Tensor shift = sum(mul(g, widen(in.out)), last);
   if (a.has_total_gradient) shift = sub(shift, in.total_gradient);
-  Tensor slopes = mul(mul(weights, sub(matmul(g, turned(v)), unsqueeze(shift, -1))), number(a.scale));
+  Tensor slopes =
+      mul(mul(weights, sub(matmul(g, turned(v)), unsqueeze(shift, -1))), number(a.scale));
   e.out[0] = rounded(matmul(slopes, k), in.q.dtype());
   e.out[1] = rounded(matmul(turned(slopes), q), in.k.dtype());
   e.out[2] = rounded(matmul(turned(weights), g), in.v.dtype());
@@ -211,8 +230,10 @@ void samples(const OpDef& op, SampleSink& sink) {
     for (int64_t variant : {0, 1, 2, 3}) {  // plain, causal, bool mask, additive mask
       Attrs a{0.5, variant == 1, variant > 1, gradient};
       DType c = row_compute(t);
-      Input q{Shape{2, 2, 5, 3}, t}, k{Shape{2, 2, 7, 3}, t}, v{Shape{2, 2, 7, 4}, t}, g{Shape{2, 2, 5, 4}, t};
-      Input total{Shape{2, 2, 5}, c, 1, 2}, mask{Shape{2, 2, 5, 7}, variant == 2 ? DType::bool_ : t, 0, 1};
+      Input q{Shape{2, 2, 5, 3}, t}, k{Shape{2, 2, 7, 3}, t}, v{Shape{2, 2, 7, 4}, t},
+          g{Shape{2, 2, 5, 4}, t};
+      Input total{Shape{2, 2, 5}, c, 1, 2},
+          mask{Shape{2, 2, 5, 7}, variant == 2 ? DType::bool_ : t, 0, 1};
       std::vector<Input> in{q, k, v};
       if (gradient) in = {g, q, k, v, g, total};
       if (a.has_mask) in.push_back(mask);
@@ -221,35 +242,61 @@ void samples(const OpDef& op, SampleSink& sink) {
     }
 }
 
-double attention_cost(std::span<const Type> in, const void* attrs) { return 200 * cheap_cost(in, attrs); }
+double attention_cost(std::span<const Type> in, const void* attrs) {
+  return 200 * cheap_cost(in, attrs);
+}
 
 constexpr SaveRule kSaves[] = {{15, 3}};
 void vjp(const Vjp& v);
 
 }  // namespace
 
-constinit OpDef kAttentionBackward{.name = "attention_backward",
-    .doc = "Gradients of attention: (g, q, k, v, out, logsumexp, [mask], [g of logsumexp]) -> (dq, dk, dv).",
-    .inputs = 255, .outputs = 3, .round = Round::fused, .space = Space::rowwise, .attr_bytes = sizeof(Attrs),
+constinit OpDef kAttentionBackward{
+    .name = "attention_backward",
+    .doc =
+        "Gradients of attention: (g, q, k, v, out, logsumexp, [mask], [g of logsumexp]) -> (dq, dk, dv).",
+    .inputs = 255,
+    .outputs = 3,
+    .round = Round::fused,
+    .space = Space::rowwise,
+    .attr_bytes = sizeof(Attrs),
     .fields = kFields,
-    .infer = [](const TypeRule& t) {
-      for (int i : {0, 1, 2}) t.out[i] = {t.in[0].dtype, false, t.in[1 + i].shape};
-    },
-    .eval = eval_gradient, .composite = compose_gradient, .cost = attention_cost, .samples = samples, .max_ulp = 64};
+    .infer =
+        [](const TypeRule& t) {
+          for (int i : {0, 1, 2}) t.out[i] = {t.in[0].dtype, false, t.in[1 + i].shape};
+        },
+    .eval = eval_gradient,
+    .composite = compose_gradient,
+    .cost = attention_cost,
+    .samples = samples,
+    .max_ulp = 64};
 
-constinit OpDef kAttention{.name = "attention",
-    .doc = "softmax(q k^T * scale + mask) v over [b, h, length, depth]; excluded keys are absent. Also logsumexp of the scores.",
-    .inputs = 255, .outputs = 2, .round = Round::fused, .space = Space::rowwise, .attr_bytes = sizeof(Attrs),
+constinit OpDef kAttention{
+    .name = "attention",
+    .doc =
+        "softmax(q k^T * scale + mask) v over [b, h, length, depth]; excluded keys are absent. Also logsumexp of the scores.",
+    .inputs = 255,
+    .outputs = 2,
+    .round = Round::fused,
+    .space = Space::rowwise,
+    .attr_bytes = sizeof(Attrs),
     .fields = kFields,
-    .infer = [](const TypeRule& t) {
-      Shape shape = t.in[0].shape;
-      shape.pop_back();
-      t.out[1] = {row_compute(t.in[0].dtype), false, shape};
-      shape.push_back(t.in[2].shape.back());
-      t.out[0] = {t.in[0].dtype, false, shape};
-    },
-    .eval = eval, .vjp = vjp, .saves = kSaves, .composite = compose, .kernels = kernels_of, .cost = attention_cost,
-    .samples = samples, .max_ulp = 64};
+    .infer =
+        [](const TypeRule& t) {
+          Shape shape = t.in[0].shape;
+          shape.pop_back();
+          t.out[1] = {row_compute(t.in[0].dtype), false, shape};
+          shape.push_back(t.in[2].shape.back());
+          t.out[0] = {t.in[0].dtype, false, shape};
+        },
+    .eval = eval,
+    .vjp = vjp,
+    .saves = kSaves,
+    .composite = compose,
+    .kernels = kernels_of,
+    .cost = attention_cost,
+    .samples = samples,
+    .max_ulp = 64};
 
 namespace {
 
@@ -272,13 +319,15 @@ void check(const Tensor& q, const Tensor& k, const Tensor& v) {
     fail(ErrorKind::runtime, "{}: query, key and value need at least 2 dims, got {}, {} and {}", op,
          shape_text(q.sizes()), shape_text(k.sizes()), shape_text(v.sizes()));
   if (q.dtype() != k.dtype() || q.dtype() != v.dtype() || !is_floating(q.dtype()))
-    fail(ErrorKind::runtime, "{}: query, key and value must have one floating dtype, got {}, {} and {}", op,
+    fail(ErrorKind::runtime,
+         "{}: query, key and value must have one floating dtype, got {}, {} and {}", op,
          name(q.dtype()), name(k.dtype()), name(v.dtype()));
   if (q.size(-1) != k.size(-1))
-    fail(ErrorKind::runtime, "{}: last dim of query {} must equal that of key {}", op, shape_text(q.sizes()), shape_text(k.sizes()));
+    fail(ErrorKind::runtime, "{}: last dim of query {} must equal that of key {}", op,
+         shape_text(q.sizes()), shape_text(k.sizes()));
   if (k.size(-2) != v.size(-2))
-    fail(ErrorKind::runtime, "{}: key {} and value {} must have one length, the next to last dim", op,
-         shape_text(k.sizes()), shape_text(v.sizes()));
+    fail(ErrorKind::runtime, "{}: key {} and value {} must have one length, the next to last dim",
+         op, shape_text(k.sizes()), shape_text(v.sizes()));
 }
 
 /// [b, h, rows, columns] over the common batch dims.
@@ -288,11 +337,13 @@ Tensor as_heads(const Tensor& x, Ints batch) {
   shape.push_back(x.size(-1));
   Tensor t = std::ranges::equal(x.sizes(), Ints(shape)) ? x : expand(x, shape);
   if (batch.size() == 2) return t;
-  int64_t outer = batch.empty() ? 1 : element_count(batch.first(batch.size() - 1)), heads = batch.empty() ? 1 : batch.back();
+  int64_t outer = batch.empty() ? 1 : element_count(batch.first(batch.size() - 1)),
+          heads = batch.empty() ? 1 : batch.back();
   return reshape(t, Shape{outer, heads, x.size(-2), x.size(-1)});
 }
 
-Tensor fused(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, bool causal, double scale) {
+Tensor fused(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, bool causal,
+             double scale) {
   constexpr const char* op = "scaled_dot_product_attention";
   auto batch_of = [](const Tensor& t) { return t.sizes().first(static_cast<size_t>(t.dim() - 2)); };
   Shape batch = broadcast_shapes(op, broadcast_shapes(op, batch_of(q), batch_of(k)), batch_of(v));
@@ -315,22 +366,27 @@ Tensor fused(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& ma
 
 }  // namespace
 
-Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& attn_mask,
-                                    double dropout_p, bool is_causal, OptDouble scale, bool enable_gqa) {
+Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, const Tensor& value,
+                                    const Tensor& attn_mask, double dropout_p, bool is_causal,
+                                    OptDouble scale, bool enable_gqa) {
   check(query, key, value);
   Tensor k = key, v = value;
   if (enable_gqa && query.dim() >= 3 && key.dim() >= 3 && query.size(-3) != key.size(-3)) {
     int64_t heads = query.size(-3);
     if (key.size(-3) == 0 || heads % key.size(-3) || value.size(-3) == 0 || heads % value.size(-3))
-      fail(ErrorKind::runtime, "scaled_dot_product_attention: {} query heads must be a multiple of {} key and {} value heads",
-           heads, key.size(-3), value.size(-3));
+      fail(
+          ErrorKind::runtime,
+          "scaled_dot_product_attention: {} query heads must be a multiple of {} key and {} value heads",
+          heads, key.size(-3), value.size(-3));
     k = repeat_interleave(key, heads / key.size(-3), -3);
     v = repeat_interleave(value, heads / value.size(-3), -3);
   }
   double factor = scale.value_or(1 / std::sqrt(static_cast<double>(query.size(-1))));
-  bool learns_mask = attn_mask.defined() && tracks_gradient(attn_mask) && thread_state().grad_enabled;
+  bool learns_mask =
+      attn_mask.defined() && tracks_gradient(attn_mask) && thread_state().grad_enabled;
   if (dropout_p == 0 && !learns_mask) return fused(query, k, v, attn_mask, is_causal, factor);
-  Tensor weights = softmax(masked_scores(query, k, {factor, is_causal, attn_mask.defined(), 0}, attn_mask), -1);
+  Tensor weights =
+      softmax(masked_scores(query, k, {factor, is_causal, attn_mask.defined(), 0}, attn_mask), -1);
   if (dropout_p > 0) weights = dropout(weights, dropout_p, true);
   return matmul(weights, v);
 }
@@ -341,8 +397,8 @@ OpDef* const kOps[] = {&kAttention, &kAttentionBackward};
 
 const Function kFunctions[] = {
     {"scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0.0, bool is_causal=False, *, float? scale=None, bool enable_gqa=False) -> Tensor",
-     "softmax(query key^T * scale + mask) value over [..., length, depth]; a bool mask keeps where true.", kFunction | kNN,
-     thunk<&scaled_dot_product_attention>},
+     "softmax(query key^T * scale + mask) value over [..., length, depth]; a bool mask keeps where true.",
+     kFunction | kNN, thunk<&scaled_dot_product_attention>},
 };
 
 }  // namespace

@@ -16,7 +16,9 @@ extern OpDef kBatchNormBackward;
 struct ChannelShape {
   int64_t samples, channels, positions;
 };
-inline ChannelShape channels_of(Ints shape) { return {shape[0], shape[1], element_count(shape.subspan(2))}; }
+inline ChannelShape channels_of(Ints shape) {
+  return {shape[0], shape[1], element_count(shape.subspan(2))};
+}
 
 /// A value per channel as one per channel of each sample, dense.
 Tensor per_sample(const Tensor& t, const ChannelShape& s);

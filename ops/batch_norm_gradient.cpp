@@ -59,7 +59,8 @@ void flat_gradient(Column& c) {
     return {g, g * normal(i)};
   });
   Value drift = sums[0] / c.count(), stretch = sums[1] / c.count();
-  c.each([&](const auto& i) { c.store(5, i, (c.load(0, i) - drift - normal(i) * stretch) * factor); });
+  c.each(
+      [&](const auto& i) { c.store(5, i, (c.load(0, i) - drift - normal(i) * stretch) * factor); });
   c.store(6, sums[1]);
   c.store(7, sums[0]);
 }
@@ -92,9 +93,11 @@ void eval(const Eval& e) {
   Tensor sums = empty(means.sizes(), compute), products = empty(means.sizes(), compute);
   run(e.op, kSampleSumsProgram, compute, s.samples * s.channels, s.positions,
       {&g, &x, &means, &variances, &sums, &products}, &a.eps);
-  Tensor drift = empty(channels, compute), stretch = empty(channels, compute), factor = empty(channels, compute);
+  Tensor drift = empty(channels, compute), stretch = empty(channels, compute),
+         factor = empty(channels, compute);
   run(e.op, kJoinProgram, compute, 1, s.samples, s.channels,
-      {&sums, &products, &variance, &weight, &e.out[2], &e.out[1], &drift, &stretch, &factor}, &counts.eps);
+      {&sums, &products, &variance, &weight, &e.out[2], &e.out[1], &drift, &stretch, &factor},
+      &counts.eps);
   drift = per_sample(drift, s), stretch = per_sample(stretch, s), factor = per_sample(factor, s);
   run(e.op, kInputGradientProgram, compute, s.samples * s.channels, s.positions,
       {&g, &x, &means, &variances, &drift, &stretch, &factor, &e.out[0]}, &a.eps);
@@ -110,7 +113,8 @@ void compose(const Eval& e) {
   Tensor dbias = total(g), dweight = total(mul(g, normal));
   Tensor values = number(static_cast<double>(s.samples * s.positions));
   Tensor factor = a.has_weight ? mul(widen(e.in[4]), scale) : scale;
-  Tensor dx = sub(sub(g, unsqueeze(div(dbias, values), -1)), mul(normal, unsqueeze(div(dweight, values), -1)));
+  Tensor dx = sub(sub(g, unsqueeze(div(dbias, values), -1)),
+                  mul(normal, unsqueeze(div(dweight, values), -1)));
   DType weight_dtype = a.has_weight ? e.in[4].dtype() : e.in[2].dtype();
   e.out[0] = rounded(reshape(mul(dx, unsqueeze(factor, -1)), e.in[1].sizes()), e.in[1].dtype());
   e.out[1] = rounded(dweight, weight_dtype);
@@ -119,7 +123,8 @@ void compose(const Eval& e) {
 
 constexpr Field kFields[] = {
     {"eps", FieldKind::real, offsetof(BatchNormGradAttrs, eps), "added to the variance"},
-    {"has_weight", FieldKind::boolean, offsetof(BatchNormGradAttrs, has_weight), "whether the last input is the weight"}};
+    {"has_weight", FieldKind::boolean, offsetof(BatchNormGradAttrs, has_weight),
+     "whether the last input is the weight"}};
 
 }  // namespace
 
@@ -133,33 +138,44 @@ Tensor over_channels(const Tensor& t, const Tensor& x) {
   return reshape(t, shape);
 }
 
-constinit OpDef kBatchNormBackward{.name = "batch_norm_backward",
-    .doc = "Gradients of batch_norm: (g, x, mean, variance, [weight]) -> (dx, dweight, dbias).", .inputs = 255,
-    .outputs = 3, .round = Round::fused, .space = Space::opaque, .attr_bytes = sizeof(BatchNormGradAttrs),
+constinit OpDef kBatchNormBackward{
+    .name = "batch_norm_backward",
+    .doc = "Gradients of batch_norm: (g, x, mean, variance, [weight]) -> (dx, dweight, dbias).",
+    .inputs = 255,
+    .outputs = 3,
+    .round = Round::fused,
+    .space = Space::opaque,
+    .attr_bytes = sizeof(BatchNormGradAttrs),
     .fields = kFields,
-    .infer = [](const TypeRule& t) {
-      const auto& a = t.attrs<BatchNormGradAttrs>();
-      Type w{a.has_weight ? t.in[4].dtype : row_compute(t.in[1].dtype), false, Shape{t.in[1].shape[1]}};
-      t.out[0] = t.in[1], t.out[1] = w, t.out[2] = w;
-    },
-    .eval = eval, .composite = compose,
-    .kernels = [](const OpDef& op, KernelSink& sink) {
-      emit(op, sink, kSampleSumsProgram);
-      emit(op, sink, kJoinProgram);
-      emit(op, sink, kInputGradientProgram);
-      emit(op, sink, kFlatProgram);
-    },
+    .infer =
+        [](const TypeRule& t) {
+          const auto& a = t.attrs<BatchNormGradAttrs>();
+          Type w{a.has_weight ? t.in[4].dtype : row_compute(t.in[1].dtype), false,
+                 Shape{t.in[1].shape[1]}};
+          t.out[0] = t.in[1], t.out[1] = w, t.out[2] = w;
+        },
+    .eval = eval,
+    .composite = compose,
+    .kernels =
+        [](const OpDef& op, KernelSink& sink) {
+          emit(op, sink, kSampleSumsProgram);
+          emit(op, sink, kJoinProgram);
+          emit(op, sink, kInputGradientProgram);
+          emit(op, sink, kFlatProgram);
+        },
     .cost = rowwise_cost,
-    .samples = [](const OpDef&, SampleSink& sink) {
-      for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
-        for (const Shape& shape : {Shape{6, 5}, Shape{3, 5, 4}})
-          for (size_t weighted : {0, 1}) {
-            BatchNormGradAttrs a{1e-5, static_cast<int64_t>(weighted)};
-            SampleSink::Input per_channel{Shape{5}, row_compute(t), 0.5, 1.5};
-            const SampleSink::Input in[] = {{shape, t}, {shape, t}, per_channel, per_channel, per_channel};
-            sink.add(std::span(in, 4 + weighted), &a, sizeof a);
-          }
-    },
+    .samples =
+        [](const OpDef&, SampleSink& sink) {
+          for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
+            for (const Shape& shape : {Shape{6, 5}, Shape{3, 5, 4}})
+              for (size_t weighted : {0, 1}) {
+                BatchNormGradAttrs a{1e-5, static_cast<int64_t>(weighted)};
+                SampleSink::Input per_channel{Shape{5}, row_compute(t), 0.5, 1.5};
+                const SampleSink::Input in[] = {
+                    {shape, t}, {shape, t}, per_channel, per_channel, per_channel};
+                sink.add(std::span(in, 4 + weighted), &a, sizeof a);
+              }
+        },
     .max_ulp = 64};
 
 }  // namespace fluxion

@@ -32,25 +32,32 @@ double total_of_squares(const OpDef& op, const Tensor& t) {
 
 }  // namespace
 
-constinit OpDef kSumSquares{.name = "sum_squares", .doc = "The sum of the squares of all elements.",
-    .round = Round::fused, .space = Space::opaque,
+constinit OpDef kSumSquares{
+    .name = "sum_squares",
+    .doc = "The sum of the squares of all elements.",
+    .round = Round::fused,
+    .space = Space::opaque,
     .infer = [](const TypeRule& t) { t.out[0] = {row_compute(t.in[0].dtype), false, Shape{}}; },
-    .eval = [](const Eval& e) {
-      double total = total_of_squares(e.op, e.in[0]);
-      ensure(e.out[0], {}, row_compute(e.in[0].dtype()));
-      store_double(e.out[0].data<char>(), e.out[0].dtype(), total);
-    },
-    .composite = [](const Eval& e) {
-      Tensor x = flatten(widen(e.in[0]));
-      e.out[0] = sum(mul(x, x), Ints({0}));
-    },
-    .kernels = [](const OpDef& op, KernelSink& sink) { emit(op, sink, kSquares); }, .cost = cheap_cost,
-    .samples = [](const OpDef&, SampleSink& sink) {
-      for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
-        const SampleSink::Input in[] = {{Shape{5, 9}, t}};
-        sink.add(in, nullptr, 0);
-      }
-    },
+    .eval =
+        [](const Eval& e) {
+          double total = total_of_squares(e.op, e.in[0]);
+          ensure(e.out[0], {}, row_compute(e.in[0].dtype()));
+          store_double(e.out[0].data<char>(), e.out[0].dtype(), total);
+        },
+    .composite =
+        [](const Eval& e) {
+          Tensor x = flatten(widen(e.in[0]));
+          e.out[0] = sum(mul(x, x), Ints({0}));
+        },
+    .kernels = [](const OpDef& op, KernelSink& sink) { emit(op, sink, kSquares); },
+    .cost = cheap_cost,
+    .samples =
+        [](const OpDef&, SampleSink& sink) {
+          for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
+            const SampleSink::Input in[] = {{Shape{5, 9}, t}};
+            sink.add(in, nullptr, 0);
+          }
+        },
     .max_ulp = 16};
 
 namespace {
@@ -77,7 +84,8 @@ double total_norm(Tensors tensors, double p) {
 Tensor _clip_grad_norm_(Tensors grads, double max_norm, double norm_type) {
   NoGrad plain;
   if (grads.empty()) return zeros({}, default_dtype());
-  if (!(norm_type > 0)) fail(ErrorKind::value, "_clip_grad_norm_: norm_type must be positive, got {}", norm_type);
+  if (!(norm_type > 0))
+    fail(ErrorKind::value, "_clip_grad_norm_: norm_type must be positive, got {}", norm_type);
   DType dtype = grads[0].dtype();
   Tensor total = scalar(total_norm(grads, norm_type), dtype);
   double factor = max_norm / (load_double(total.data<char>(), dtype) + 1e-6);

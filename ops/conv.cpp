@@ -25,8 +25,10 @@ constexpr Field kFields[] = {
     {"dilation_h", FieldKind::integer, offsetof(ConvAttrs, dilation_h), "distance of taps down"},
     {"dilation_w", FieldKind::integer, offsetof(ConvAttrs, dilation_w), "distance of taps across"},
     {"groups", FieldKind::integer, offsetof(ConvAttrs, groups), "channel groups that do not mix"},
-    {"size_h", FieldKind::integer, offsetof(ConvAttrs, size_h), "height of a gradient's result, else 0"},
-    {"size_w", FieldKind::integer, offsetof(ConvAttrs, size_w), "width of a gradient's result, else 0"},
+    {"size_h", FieldKind::integer, offsetof(ConvAttrs, size_h),
+     "height of a gradient's result, else 0"},
+    {"size_w", FieldKind::integer, offsetof(ConvAttrs, size_w),
+     "width of a gradient's result, else 0"},
 };
 
 int64_t out_size(int64_t in, int64_t taps, int64_t stride, int64_t pad, int64_t dilation) {
@@ -34,27 +36,34 @@ int64_t out_size(int64_t in, int64_t taps, int64_t stride, int64_t pad, int64_t 
 }
 
 kernels::ConvShape shape_of(const ConvAttrs& a, Ints x, Ints w, Ints y, DType t) {
-  return {x[0], x[1], x[2], x[3], y[1], y[2], y[3], w[2], w[3], a.groups, a.stride_h, a.stride_w, a.pad_h, a.pad_w,
-          a.dilation_h, a.dilation_w, t, num_threads()};
+  return {x[0],    x[1],    x[2],         x[3],         y[1],       y[2],
+          y[3],    w[2],    w[3],         a.groups,     a.stride_h, a.stride_w,
+          a.pad_h, a.pad_w, a.dilation_h, a.dilation_w, t,          num_threads()};
 }
 
 Shape conv_shape(const ConvAttrs& a, Ints x, Ints w) {
   return Shape{x[0], w[0], out_size(x[2], w[2], a.stride_h, a.pad_h, a.dilation_h),
                out_size(x[3], w[3], a.stride_w, a.pad_w, a.dilation_w)};
 }
-Shape input_shape(const ConvAttrs& a, Ints g, Ints w) { return Shape{g[0], w[1] * a.groups, a.size_h, a.size_w}; }
-Shape weight_shape(const ConvAttrs& a, Ints g, Ints x) { return Shape{g[1], x[1] / a.groups, a.size_h, a.size_w}; }
+Shape input_shape(const ConvAttrs& a, Ints g, Ints w) {
+  return Shape{g[0], w[1] * a.groups, a.size_h, a.size_w};
+}
+Shape weight_shape(const ConvAttrs& a, Ints g, Ints x) {
+  return Shape{g[1], x[1] / a.groups, a.size_h, a.size_w};
+}
 
 using Query = size_t (*)(const kernels::ConvShape&, const kernels::ContractionKernels&);
 
 /// Allocates workspace and result, runs `call(ctx, kernels, result memory)`.
 template <class Call>
-void run(const Eval& e, const kernels::ConvShape& s, Query query, Ints shape, DType dtype, Call call) {
+void run(const Eval& e, const kernels::ConvShape& s, Query query, Ints shape, DType dtype,
+         Call call) {
   kernels::ContractionKernels k = contraction_kernels(dtype, dtype);
   size_t bytes = query(s, k);
   Ref<Storage> workspace = allocate(bytes);
   Tensor out = empty(shape, dtype);
-  double work = 2.0 * static_cast<double>(s.n * s.oc * s.oh * s.ow) * static_cast<double>(s.c / s.groups * s.kh * s.kw);
+  double work = 2.0 * static_cast<double>(s.n * s.oc * s.oh * s.ow) *
+                static_cast<double>(s.c / s.groups * s.kh * s.kw);
   {
     LongWork busy(work / 50);
     kernels::Ctx ctx = kernel_context(workspace->data, bytes);
@@ -71,9 +80,12 @@ void eval_conv(const Eval& e) {
   if (e.in.size() > 2) bias = dense(to_dtype(e.in[2], compute_dtype(x.dtype())));
   Shape y = conv_shape(a, x.sizes(), w.sizes());
   kernels::ConvShape s = shape_of(a, x.sizes(), w.sizes(), y, x.dtype());
-  run(e, s, kernels::conv_workspace, y, x.dtype(), [&](kernels::Ctx& ctx, const auto& k, void* out) {
-    return element_count(y) == 0 ? 0 : kernels::conv(ctx, s, k, x.data(), w.data(), bias.defined() ? bias.data() : nullptr, out);
-  });
+  run(e, s, kernels::conv_workspace, y, x.dtype(),
+      [&](kernels::Ctx& ctx, const auto& k, void* out) {
+        return element_count(y) == 0 ? 0
+                                     : kernels::conv(ctx, s, k, x.data(), w.data(),
+                                                     bias.defined() ? bias.data() : nullptr, out);
+      });
 }
 
 void eval_input_gradient(const Eval& e) {
@@ -81,9 +93,12 @@ void eval_input_gradient(const Eval& e) {
   Tensor g = dense(e.in[0]), w = dense(e.in[1]);
   Shape x = input_shape(a, g.sizes(), w.sizes());
   kernels::ConvShape s = shape_of(a, x, w.sizes(), g.sizes(), g.dtype());
-  run(e, s, kernels::conv_input_gradient_workspace, x, g.dtype(), [&](kernels::Ctx& ctx, const auto& k, void* out) {
-    return element_count(x) == 0 ? 0 : kernels::conv_input_gradient(ctx, s, k, g.data(), w.data(), out);
-  });
+  run(e, s, kernels::conv_input_gradient_workspace, x, g.dtype(),
+      [&](kernels::Ctx& ctx, const auto& k, void* out) {
+        return element_count(x) == 0
+                   ? 0
+                   : kernels::conv_input_gradient(ctx, s, k, g.data(), w.data(), out);
+      });
 }
 
 void eval_weight_gradient(const Eval& e) {
@@ -91,12 +106,17 @@ void eval_weight_gradient(const Eval& e) {
   Tensor g = dense(e.in[0]), x = dense(e.in[1]);
   Shape w = weight_shape(a, g.sizes(), x.sizes());
   kernels::ConvShape s = shape_of(a, x.sizes(), w, g.sizes(), g.dtype());
-  run(e, s, kernels::conv_weight_gradient_workspace, w, g.dtype(), [&](kernels::Ctx& ctx, const auto& k, void* out) {
-    return element_count(w) == 0 ? 0 : kernels::conv_weight_gradient(ctx, s, k, g.data(), x.data(), out);
-  });
+  run(e, s, kernels::conv_weight_gradient_workspace, w, g.dtype(),
+      [&](kernels::Ctx& ctx, const auto& k, void* out) {
+        return element_count(w) == 0
+                   ? 0
+                   : kernels::conv_weight_gradient(ctx, s, k, g.data(), x.data(), out);
+      });
 }
 
-double conv_cost(std::span<const Type> in, const void* attrs) { return 100 * cheap_cost(in, attrs); }
+double conv_cost(std::span<const Type> in, const void* attrs) {
+  return 100 * cheap_cost(in, attrs);
+}
 
 ConvAttrs sized(ConvAttrs a, Ints shape) {
   a.size_h = shape[2];
@@ -121,42 +141,66 @@ constexpr OpDef conv_op(OpDef d) {
 
 extern OpDef kConvInputGradient, kConvWeightGradient;
 
-constinit OpDef kConv = conv_op({.name = "conv", .doc = "Cross-correlation of [n, c, h, w] with [oc, c / groups, kh, kw], plus a bias per channel.",
-    .inputs = 255,
-    .infer = [](const TypeRule& t) {
-      t.out[0] = {t.in[0].dtype, false, conv_shape(t.attrs<ConvAttrs>(), t.in[0].shape, t.in[1].shape)};
-    },
-    .eval = eval_conv,
-    .vjp = [](const Vjp& v) {
-      const auto& a = v.attrs<ConvAttrs>();
-      if (v.needs(0)) v.result[0] = apply(kConvInputGradient, sized(a, v.in[0].sizes()), {v.grad[0], v.in[1]});
-      if (v.needs(1)) v.result[1] = apply(kConvWeightGradient, sized(a, v.in[1].sizes()), {v.grad[0], v.in[0]});
-      if (v.in.size() > 2 && v.needs(2)) v.result[2] = sum(v.grad[0], Shape{0, 2, 3});
-    }});
+constinit OpDef kConv = conv_op(
+    {.name = "conv",
+     .doc =
+         "Cross-correlation of [n, c, h, w] with [oc, c / groups, kh, kw], plus a bias per channel.",
+     .inputs = 255,
+     .infer =
+         [](const TypeRule& t) {
+           t.out[0] = {t.in[0].dtype, false,
+                       conv_shape(t.attrs<ConvAttrs>(), t.in[0].shape, t.in[1].shape)};
+         },
+     .eval = eval_conv,
+     .vjp =
+         [](const Vjp& v) {
+           const auto& a = v.attrs<ConvAttrs>();
+           if (v.needs(0))
+             v.result[0] =
+                 apply(kConvInputGradient, sized(a, v.in[0].sizes()), {v.grad[0], v.in[1]});
+           if (v.needs(1))
+             v.result[1] =
+                 apply(kConvWeightGradient, sized(a, v.in[1].sizes()), {v.grad[0], v.in[0]});
+           if (v.in.size() > 2 && v.needs(2)) v.result[2] = sum(v.grad[0], Shape{0, 2, 3});
+         }});
 
-constinit OpDef kConvInputGradient = conv_op({.name = "conv_input_gradient", .doc = "The gradient of conv with respect to its input.",
-    .inputs = 2,
-    .infer = [](const TypeRule& t) {
-      t.out[0] = {t.in[0].dtype, false, input_shape(t.attrs<ConvAttrs>(), t.in[0].shape, t.in[1].shape)};
-    },
-    .eval = eval_input_gradient,
-    .vjp = [](const Vjp& v) {
-      const auto& a = v.attrs<ConvAttrs>();
-      if (v.needs(0)) v.result[0] = apply(kConv, a, {v.grad[0], v.in[1]});
-      if (v.needs(1)) v.result[1] = apply(kConvWeightGradient, sized(a, v.in[1].sizes()), {v.in[0], v.grad[0]});
-    }});
+constinit OpDef kConvInputGradient =
+    conv_op({.name = "conv_input_gradient",
+             .doc = "The gradient of conv with respect to its input.",
+             .inputs = 2,
+             .infer =
+                 [](const TypeRule& t) {
+                   t.out[0] = {t.in[0].dtype, false,
+                               input_shape(t.attrs<ConvAttrs>(), t.in[0].shape, t.in[1].shape)};
+                 },
+             .eval = eval_input_gradient,
+             .vjp =
+                 [](const Vjp& v) {
+                   const auto& a = v.attrs<ConvAttrs>();
+                   if (v.needs(0)) v.result[0] = apply(kConv, a, {v.grad[0], v.in[1]});
+                   if (v.needs(1))
+                     v.result[1] = apply(kConvWeightGradient, sized(a, v.in[1].sizes()),
+                                         {v.in[0], v.grad[0]});
+                 }});
 
-constinit OpDef kConvWeightGradient = conv_op({.name = "conv_weight_gradient", .doc = "The gradient of conv with respect to its weight.",
-    .inputs = 2,
-    .infer = [](const TypeRule& t) {
-      t.out[0] = {t.in[0].dtype, false, weight_shape(t.attrs<ConvAttrs>(), t.in[0].shape, t.in[1].shape)};
-    },
-    .eval = eval_weight_gradient,
-    .vjp = [](const Vjp& v) {
-      const auto& a = v.attrs<ConvAttrs>();
-      if (v.needs(0)) v.result[0] = apply(kConv, a, {v.in[1], v.grad[0]});
-      if (v.needs(1)) v.result[1] = apply(kConvInputGradient, sized(a, v.in[1].sizes()), {v.in[0], v.grad[0]});
-    }});
+constinit OpDef kConvWeightGradient =
+    conv_op({.name = "conv_weight_gradient",
+             .doc = "The gradient of conv with respect to its weight.",
+             .inputs = 2,
+             .infer =
+                 [](const TypeRule& t) {
+                   t.out[0] = {t.in[0].dtype, false,
+                               weight_shape(t.attrs<ConvAttrs>(), t.in[0].shape, t.in[1].shape)};
+                 },
+             .eval = eval_weight_gradient,
+             .vjp =
+                 [](const Vjp& v) {
+                   const auto& a = v.attrs<ConvAttrs>();
+                   if (v.needs(0)) v.result[0] = apply(kConv, a, {v.in[1], v.grad[0]});
+                   if (v.needs(1))
+                     v.result[1] =
+                         apply(kConvInputGradient, sized(a, v.in[1].sizes()), {v.in[0], v.grad[0]});
+                 }});
 
 namespace {
 
@@ -180,19 +224,26 @@ void samples(const OpDef& op, SampleSink& sink) {
 
 /// One number for both dims, or two.
 void pair(const char* op, const char* what, Ints v, int64_t least, int64_t* h, int64_t* w) {
-  if (v.size() != 1 && v.size() != 2) fail(ErrorKind::runtime, "{}: {} must be one or two integers, got {}", op, what, shape_text(v));
+  if (v.size() != 1 && v.size() != 2)
+    fail(ErrorKind::runtime, "{}: {} must be one or two integers, got {}", op, what, shape_text(v));
   *h = v[0];
   *w = v.back();
-  if (*h < least || *w < least) fail(ErrorKind::runtime, "{}: {} must be at least {}, got {}", op, what, least, shape_text(v));
+  if (*h < least || *w < least)
+    fail(ErrorKind::runtime, "{}: {} must be at least {}, got {}", op, what, least, shape_text(v));
 }
 
 }  // namespace
 
-Tensor conv2d(const Tensor& input, const Tensor& weight, const Tensor& bias, Ints stride, Ints padding, Ints dilation, int64_t groups) {
+Tensor conv2d(const Tensor& input, const Tensor& weight, const Tensor& bias, Ints stride,
+              Ints padding, Ints dilation, int64_t groups) {
   if ((input.dim() != 4 && input.dim() != 3) || weight.dim() != 4)
-    fail(ErrorKind::runtime, "conv2d: needs input [n, c, h, w] or [c, h, w] and weight [oc, c / groups, kh, kw], got {} and {}",
-         shape_text(input.sizes()), shape_text(weight.sizes()));
-  if (input.dim() == 3) return squeeze(conv2d(unsqueeze(input, 0), weight, bias, stride, padding, dilation, groups), Shape{0});
+    fail(
+        ErrorKind::runtime,
+        "conv2d: needs input [n, c, h, w] or [c, h, w] and weight [oc, c / groups, kh, kw], got {} and {}",
+        shape_text(input.sizes()), shape_text(weight.sizes()));
+  if (input.dim() == 3)
+    return squeeze(conv2d(unsqueeze(input, 0), weight, bias, stride, padding, dilation, groups),
+                   Shape{0});
   ConvAttrs a{};
   pair("conv2d", "stride", stride, 1, &a.stride_h, &a.stride_w);
   pair("conv2d", "padding", padding, 0, &a.pad_h, &a.pad_w);
@@ -200,24 +251,33 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const Tensor& bias, Int
   a.groups = groups;
   Ints x = input.sizes(), w = weight.sizes();
   if (groups < 1 || w[0] % groups || x[1] != w[1] * groups)
-    fail(ErrorKind::runtime, "conv2d: input has {} channels, weight {} with groups={} needs {}; out channels must divide by groups",
-         x[1], shape_text(w), groups, w[1] * groups);
+    fail(
+        ErrorKind::runtime,
+        "conv2d: input has {} channels, weight {} with groups={} needs {}; out channels must divide by groups",
+        x[1], shape_text(w), groups, w[1] * groups);
   if (input.dtype() != weight.dtype() || !is_floating(input.dtype()))
-    fail(ErrorKind::runtime, "conv2d: input and weight must have one floating dtype, got {} and {}", name(input.dtype()), name(weight.dtype()));
+    fail(ErrorKind::runtime, "conv2d: input and weight must have one floating dtype, got {} and {}",
+         name(input.dtype()), name(weight.dtype()));
   if (bias.defined() && (bias.dim() != 1 || bias.sizes()[0] != w[0]))
-    fail(ErrorKind::runtime, "conv2d: bias must have shape ({},), got {}", w[0], shape_text(bias.sizes()));
+    fail(ErrorKind::runtime, "conv2d: bias must have shape ({},), got {}", w[0],
+         shape_text(bias.sizes()));
   Shape y = conv_shape(a, x, w);
-  if (x[2] + 2 * a.pad_h < a.dilation_h * (w[2] - 1) + 1 || x[3] + 2 * a.pad_w < a.dilation_w * (w[3] - 1) + 1)
-    fail(ErrorKind::runtime, "conv2d: the kernel {} is larger than the padded input {}", shape_text(w), shape_text(x));
+  if (x[2] + 2 * a.pad_h < a.dilation_h * (w[2] - 1) + 1 ||
+      x[3] + 2 * a.pad_w < a.dilation_w * (w[3] - 1) + 1)
+    fail(ErrorKind::runtime, "conv2d: the kernel {} is larger than the padded input {}",
+         shape_text(w), shape_text(x));
   return bias.defined() ? apply(kConv, a, {input, weight, bias}) : apply(kConv, a, {input, weight});
 }
 
-Tensor conv1d(const Tensor& input, const Tensor& weight, const Tensor& bias, Ints stride, Ints padding, Ints dilation, int64_t groups) {
+Tensor conv1d(const Tensor& input, const Tensor& weight, const Tensor& bias, Ints stride,
+              Ints padding, Ints dilation, int64_t groups) {
   if ((input.dim() != 3 && input.dim() != 2) || weight.dim() != 3)
-    fail(ErrorKind::runtime, "conv1d: needs input [n, c, l] or [c, l] and weight [oc, c / groups, k], got {} and {}",
+    fail(ErrorKind::runtime,
+         "conv1d: needs input [n, c, l] or [c, l] and weight [oc, c / groups, k], got {} and {}",
          shape_text(input.sizes()), shape_text(weight.sizes()));
   const int64_t s[] = {1, stride[0]}, p[] = {0, padding[0]}, d[] = {1, dilation[0]};
-  return squeeze(conv2d(unsqueeze(input, -2), unsqueeze(weight, -2), bias, s, p, d, groups), Shape{-2});
+  return squeeze(conv2d(unsqueeze(input, -2), unsqueeze(weight, -2), bias, s, p, d, groups),
+                 Shape{-2});
 }
 
 namespace {
@@ -226,9 +286,11 @@ OpDef* const kOps[] = {&kConv, &kConvInputGradient, &kConvWeightGradient};
 
 const Function kFunctions[] = {
     {"conv2d(Tensor input, Tensor weight, Tensor? bias=None, int[] stride=1, int[] padding=0, int[] dilation=1, int groups=1) -> Tensor",
-     "2-D convolution (cross-correlation) of [n, c, h, w] with [oc, c / groups, kh, kw].", kFunction | kNN, thunk<&conv2d>},
+     "2-D convolution (cross-correlation) of [n, c, h, w] with [oc, c / groups, kh, kw].",
+     kFunction | kNN, thunk<&conv2d>},
     {"conv1d(Tensor input, Tensor weight, Tensor? bias=None, int[] stride=1, int[] padding=0, int[] dilation=1, int groups=1) -> Tensor",
-     "1-D convolution (cross-correlation) of [n, c, l] with [oc, c / groups, k].", kFunction | kNN, thunk<&conv1d>},
+     "1-D convolution (cross-correlation) of [n, c, l] with [oc, c / groups, k].", kFunction | kNN,
+     thunk<&conv1d>},
 };
 
 }  // namespace

@@ -13,18 +13,22 @@ namespace fluxion {
 
 namespace {
 
-constexpr Field kCastFields[] = {{"dtype", FieldKind::dtype, offsetof(CastAttrs, dtype), "dtype of the result"}};
+constexpr Field kCastFields[] = {
+    {"dtype", FieldKind::dtype, offsetof(CastAttrs, dtype), "dtype of the result"}};
 
 void cast_kernels(const OpDef& op, KernelSink& sink) {
   for (int from = 0; from < kDTypes; ++from)
     for (int to = 0; to < kDTypes; ++to)
       if (from != to)
         sink.add(op, static_cast<DType>(from), static_cast<uint8_t>(to), [&](std::string symbol) {
-          return loops::cast_kernel(std::move(symbol), static_cast<DType>(from), static_cast<DType>(to));
+          return loops::cast_kernel(std::move(symbol), static_cast<DType>(from),
+                                    static_cast<DType>(to));
         });
 }
 
-void infer_cast(const TypeRule& t) { t.out[0] = {static_cast<DType>(t.attrs<CastAttrs>().dtype), false, t.in[0].shape}; }
+void infer_cast(const TypeRule& t) {
+  t.out[0] = {static_cast<DType>(t.attrs<CastAttrs>().dtype), false, t.in[0].shape};
+}
 
 void eval_cast(const Eval& e) {
   if (!e.out[0].defined()) {
@@ -57,14 +61,27 @@ void clone_samples(const OpDef&, SampleSink& sink) {
 
 }  // namespace
 
-constinit OpDef kCast{.name = "cast", .doc = "x converted to another dtype.", .space = Space::elementwise,
-    .attr_bytes = sizeof(CastAttrs), .fields = kCastFields, .infer = infer_cast, .eval = eval_cast,
+constinit OpDef kCast{
+    .name = "cast",
+    .doc = "x converted to another dtype.",
+    .space = Space::elementwise,
+    .attr_bytes = sizeof(CastAttrs),
+    .fields = kCastFields,
+    .infer = infer_cast,
+    .eval = eval_cast,
     .vjp = [](const Vjp& v) { v.result[0] = to_dtype(v.grad[0], v.in[0].dtype()); },
-    .kernels = cast_kernels, .cost = cheap_cost, .samples = cast_samples};
+    .kernels = cast_kernels,
+    .cost = cheap_cost,
+    .samples = cast_samples};
 
-constinit OpDef kClone{.name = "clone", .doc = "A copy of x in memory of its own.", .space = Space::elementwise,
-    .infer = [](const TypeRule& t) { t.out[0] = t.in[0]; }, .eval = eval_clone,
-    .vjp = [](const Vjp& v) { v.result[0] = v.grad[0]; }, .cost = cheap_cost, .samples = clone_samples};
+constinit OpDef kClone{.name = "clone",
+                       .doc = "A copy of x in memory of its own.",
+                       .space = Space::elementwise,
+                       .infer = [](const TypeRule& t) { t.out[0] = t.in[0]; },
+                       .eval = eval_clone,
+                       .vjp = [](const Vjp& v) { v.result[0] = v.grad[0]; },
+                       .cost = cheap_cost,
+                       .samples = clone_samples};
 
 void copy_elements(const Tensor& src, const Tensor& dst) {
   FloatEnvironment environment;  // writes come here without apply()
@@ -76,8 +93,9 @@ void copy_elements(const Tensor& src, const Tensor& dst) {
   kernels::Ctx ctx = kernel_context();
   LongWork work(static_cast<double>(dst.numel()) * 0.3);
   if (src.dtype() == dst.dtype())
-    return kernels::copy_strided(ctx, static_cast<int>(size_of(dst.dtype())), dst.data<char>(), dst.strides().data(),
-                                 src.data<char>(), strides, rank, dst.sizes().data());
+    return kernels::copy_strided(ctx, static_cast<int>(size_of(dst.dtype())), dst.data<char>(),
+                                 dst.strides().data(), src.data<char>(), strides, rank,
+                                 dst.sizes().data());
   kernels::TileCall call{};
   call.kernel[0] = require_kernel(kCast, src.dtype(), static_cast<uint8_t>(dst.dtype()));
   call.inputs = call.outputs = 1;
@@ -86,16 +104,23 @@ void copy_elements(const Tensor& src, const Tensor& dst) {
   call.grain = 32768;
   kernels::TileOperand operands[] = {{src.data<char>(), src.dtype(), strides},
                                      {dst.data<char>(), dst.dtype(), dst.strides().data()}};
-  invariant(kernels::run_tiles(ctx, call, operands, rank, dst.sizes().data()) == kernels::kOk, "copy_elements");
+  invariant(kernels::run_tiles(ctx, call, operands, rank, dst.sizes().data()) == kernels::kOk,
+            "copy_elements");
 }
 
-constinit OpDef kRowMajor{.name = "contiguous", .doc = "A row-major copy of x.", .space = Space::elementwise,
-    .infer = [](const TypeRule& t) { t.out[0] = t.in[0]; },
-    .eval = [](const Eval& e) {
-      if (!e.out[0].defined()) e.out[0] = empty(e.in[0].sizes(), e.in[0].dtype());
-      copy_elements(e.in[0], e.out[0]);
-    },
-    .vjp = [](const Vjp& v) { v.result[0] = v.grad[0]; }, .cost = cheap_cost, .samples = clone_samples};
+constinit OpDef kRowMajor{.name = "contiguous",
+                          .doc = "A row-major copy of x.",
+                          .space = Space::elementwise,
+                          .infer = [](const TypeRule& t) { t.out[0] = t.in[0]; },
+                          .eval =
+                              [](const Eval& e) {
+                                if (!e.out[0].defined())
+                                  e.out[0] = empty(e.in[0].sizes(), e.in[0].dtype());
+                                copy_elements(e.in[0], e.out[0]);
+                              },
+                          .vjp = [](const Vjp& v) { v.result[0] = v.grad[0]; },
+                          .cost = cheap_cost,
+                          .samples = clone_samples};
 
 void add_into(const Tensor& dst, const Tensor& src) {
   const Tensor in[] = {dst, src};
@@ -103,7 +128,9 @@ void add_into(const Tensor& dst, const Tensor& src) {
 }
 
 Tensor to_dtype(const Tensor& x, DType dtype) {
-  return x.dtype() == dtype && !x.has(kWeak) ? x : apply(kCast, CastAttrs{static_cast<int64_t>(dtype)}, {x});
+  return x.dtype() == dtype && !x.has(kWeak)
+             ? x
+             : apply(kCast, CastAttrs{static_cast<int64_t>(dtype)}, {x});
 }
 
 Tensor dense(const Tensor& x) {
@@ -122,20 +149,19 @@ kernels::Kernel require_kernel(const OpDef& op, DType dtype, uint8_t variant) {
 }
 
 Tensor clone(const Tensor& x) { return apply(kClone, {x}); }
-Tensor contiguous(const Tensor& x) {
-  return x.is_contiguous() ? x : apply(kRowMajor, {x});
-}
+Tensor contiguous(const Tensor& x) { return x.is_contiguous() ? x : apply(kRowMajor, {x}); }
 
 namespace {
 
 OpDef* const kOps[] = {&kCast, &kClone, &kRowMajor};
 const Function kFunctions[] = {
-    {"clone(Tensor input, *, ignored? memory_format=None) -> Tensor", "A copy in memory of its own; differentiable.",
-     kFunction | kMethod, thunk<&clone>},
+    {"clone(Tensor input, *, ignored? memory_format=None) -> Tensor",
+     "A copy in memory of its own; differentiable.", kFunction | kMethod, thunk<&clone>},
     {"contiguous(Tensor input, ignored? memory_format=None) -> Tensor",
      "The tensor itself if it is row-major, else a row-major copy.", kMethod, thunk<&contiguous>},
-    {"_to_dtype(Tensor input, dtype dtype) -> Tensor", "The tensor itself if it has that dtype, else a converted copy.",
-     kFunction | kPrivate, thunk<&to_dtype>},
+    {"_to_dtype(Tensor input, dtype dtype) -> Tensor",
+     "The tensor itself if it has that dtype, else a converted copy.", kFunction | kPrivate,
+     thunk<&to_dtype>},
 };
 
 }  // namespace

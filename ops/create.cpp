@@ -20,7 +20,8 @@ struct FullAttrs {
 };
 constexpr Field kFullFields[] = {
     {"value", FieldKind::real, offsetof(FullAttrs, value), "value of floating dtypes"},
-    {"integer", FieldKind::integer, offsetof(FullAttrs, integer), "value of integer and bool dtypes"},
+    {"integer", FieldKind::integer, offsetof(FullAttrs, integer),
+     "value of integer and bool dtypes"},
     {"dtype", FieldKind::dtype, offsetof(FullAttrs, dtype), "dtype of the result"},
     {"shape", FieldKind::dims, offsetof(FullAttrs, shape), "shape of the result"},
 };
@@ -75,36 +76,52 @@ void iota_samples(const OpDef& op, SampleSink& sink) {
 
 }  // namespace
 
-constinit OpDef kFull{.name = "full", .doc = "A shape filled with one value.", .inputs = 0, .space = Space::elementwise,
-    .attr_bytes = sizeof(FullAttrs), .fields = kFullFields,
-    .infer = [](const TypeRule& t) {
-      const auto& a = t.attrs<FullAttrs>();
-      t.out[0] = {static_cast<DType>(a.dtype), false, Shape(a.shape)};
-    },
-    .eval = eval_full, .cost = shape_cost, .samples = full_samples};
+constinit OpDef kFull{.name = "full",
+                      .doc = "A shape filled with one value.",
+                      .inputs = 0,
+                      .space = Space::elementwise,
+                      .attr_bytes = sizeof(FullAttrs),
+                      .fields = kFullFields,
+                      .infer =
+                          [](const TypeRule& t) {
+                            const auto& a = t.attrs<FullAttrs>();
+                            t.out[0] = {static_cast<DType>(a.dtype), false, Shape(a.shape)};
+                          },
+                      .eval = eval_full,
+                      .cost = shape_cost,
+                      .samples = full_samples};
 
-constinit OpDef kIota{.name = "iota", .doc = "start, start + step, ...", .inputs = 0, .space = Space::elementwise,
-    .attr_bytes = sizeof(IotaAttrs), .fields = kIotaFields,
-    .infer = [](const TypeRule& t) {
-      const auto& a = t.attrs<IotaAttrs>();
-      t.out[0] = {static_cast<DType>(a.dtype), false, Shape{a.length}};
-    },
+constinit OpDef kIota{
+    .name = "iota",
+    .doc = "start, start + step, ...",
+    .inputs = 0,
+    .space = Space::elementwise,
+    .attr_bytes = sizeof(IotaAttrs),
+    .fields = kIotaFields,
+    .infer =
+        [](const TypeRule& t) {
+          const auto& a = t.attrs<IotaAttrs>();
+          t.out[0] = {static_cast<DType>(a.dtype), false, Shape{a.length}};
+        },
     .eval = eval_iota,
-    .scalar = [](Body& b) {
-      b.out(0, loops::cast(b.index(), b.elem()) * b.param(1) + b.param(0));
-    },
-    .kernels = iota_kernels, .cost = shape_cost, .samples = iota_samples};
+    .scalar = [](Body& b) { b.out(0, loops::cast(b.index(), b.elem()) * b.param(1) + b.param(0)); },
+    .kernels = iota_kernels,
+    .cost = shape_cost,
+    .samples = iota_samples};
 
 namespace {
 
 void check_sizes(const char* op, Ints size, DType dtype) {
   double bytes = static_cast<double>(size_of(dtype));
   for (int64_t s : size) {
-    if (s < 0) fail(ErrorKind::runtime, "{}: sizes must not be negative, got {}", op, shape_text(size));
+    if (s < 0)
+      fail(ErrorKind::runtime, "{}: sizes must not be negative, got {}", op, shape_text(size));
     bytes *= static_cast<double>(s);
   }
   if (bytes >= 0x1p63)
-    fail(ErrorKind::runtime, "{}: a tensor of shape {} and dtype {} has more bytes than 64 bits can count", op, shape_text(size), name(dtype));
+    fail(ErrorKind::runtime,
+         "{}: a tensor of shape {} and dtype {} has more bytes than 64 bits can count", op,
+         shape_text(size), name(dtype));
 }
 
 Tensor wants_grad(Tensor t, bool requires_grad) {
@@ -113,7 +130,8 @@ Tensor wants_grad(Tensor t, bool requires_grad) {
 }
 
 FullAttrs full_attrs(const Scalar& value, DType t, Ints size) {
-  return {value.as_double(), t == DType::bool_ ? value.as_double() != 0 : value.as_int(), static_cast<int64_t>(t), size};
+  return {value.as_double(), t == DType::bool_ ? value.as_double() != 0 : value.as_int(),
+          static_cast<int64_t>(t), size};
 }
 
 DType dtype_of(const Scalar& s) { return s.kind == DType::f64 ? default_dtype() : s.kind; }
@@ -156,20 +174,31 @@ Tensor unset_like(const Tensor& x, OptDType dtype) {
 }  // namespace
 
 Tensor full_like(const Tensor& x, Scalar fill_value, OptDType dtype, bool requires_grad) {
-  if (x.is_contiguous()) return full(x.sizes(), fill_value, dtype.value_or(x.dtype()), requires_grad);
+  if (x.is_contiguous())
+    return full(x.sizes(), fill_value, dtype.value_or(x.dtype()), requires_grad);
   Tensor out = unset_like(x, dtype);
   FullAttrs a = full_attrs(fill_value, out.dtype(), x.sizes());
   apply(kFull, &a, {}, {&out, 1});
   return wants_grad(out, requires_grad);
 }
-Tensor zeros_like(const Tensor& x, OptDType dtype, bool requires_grad) { return full_like(x, Scalar(0), dtype, requires_grad); }
-Tensor ones_like(const Tensor& x, OptDType dtype, bool requires_grad) { return full_like(x, Scalar(1), dtype, requires_grad); }
+Tensor zeros_like(const Tensor& x, OptDType dtype, bool requires_grad) {
+  return full_like(x, Scalar(0), dtype, requires_grad);
+}
+Tensor ones_like(const Tensor& x, OptDType dtype, bool requires_grad) {
+  return full_like(x, Scalar(1), dtype, requires_grad);
+}
 Tensor empty_like(const Tensor& x, OptDType dtype, bool requires_grad) {
   return wants_grad(unset_like(x, dtype), requires_grad);
 }
-Tensor new_zeros(const Tensor& x, Ints size, OptDType dtype, bool requires_grad) { return zeros(size, dtype.value_or(x.dtype()), requires_grad); }
-Tensor new_ones(const Tensor& x, Ints size, OptDType dtype, bool requires_grad) { return ones(size, dtype.value_or(x.dtype()), requires_grad); }
-Tensor new_empty(const Tensor& x, Ints size, OptDType dtype, bool requires_grad) { return empty(size, OptDType(dtype.value_or(x.dtype())), requires_grad); }
+Tensor new_zeros(const Tensor& x, Ints size, OptDType dtype, bool requires_grad) {
+  return zeros(size, dtype.value_or(x.dtype()), requires_grad);
+}
+Tensor new_ones(const Tensor& x, Ints size, OptDType dtype, bool requires_grad) {
+  return ones(size, dtype.value_or(x.dtype()), requires_grad);
+}
+Tensor new_empty(const Tensor& x, Ints size, OptDType dtype, bool requires_grad) {
+  return empty(size, OptDType(dtype.value_or(x.dtype())), requires_grad);
+}
 Tensor new_full(const Tensor& x, Ints size, Scalar fill_value, OptDType dtype, bool requires_grad) {
   return full(size, fill_value, dtype.value_or(x.dtype()), requires_grad);
 }
@@ -183,7 +212,8 @@ int64_t range_length(const Scalar& start, const Scalar& end, const Scalar& step)
   if (n >= 0x1p63) fail(ErrorKind::runtime, "arange: {} elements are more than fit in 64 bits", n);
   if (floating) return static_cast<int64_t>(n);
   auto span = static_cast<__int128>(end.as_int()) - start.as_int();
-  return static_cast<int64_t>((span + step.as_int() - (step.as_int() > 0 ? 1 : -1)) / step.as_int());
+  return static_cast<int64_t>((span + step.as_int() - (step.as_int() > 0 ? 1 : -1)) /
+                              step.as_int());
 }
 
 bool is_exact(double v) { return std::abs(v) <= 0x1p53; }
@@ -193,8 +223,10 @@ bool is_exact(double v) { return std::abs(v) <= 0x1p53; }
 Tensor arange(Scalar start, Scalar end, Scalar step, OptDType dtype, bool requires_grad) {
   double a = start.as_double(), b = end.as_double(), s = step.as_double();
   if (s == 0) fail(ErrorKind::runtime, "arange: step must not be 0");
-  if (!std::isfinite(a) || !std::isfinite(b)) fail(ErrorKind::runtime, "arange: bounds must be finite, got {} to {}", a, b);
-  if ((b - a) * s < 0) fail(ErrorKind::runtime, "arange: the end {} cannot be reached from {} with step {}", b, a, s);
+  if (!std::isfinite(a) || !std::isfinite(b))
+    fail(ErrorKind::runtime, "arange: bounds must be finite, got {} to {}", a, b);
+  if ((b - a) * s < 0)
+    fail(ErrorKind::runtime, "arange: the end {} cannot be reached from {} with step {}", b, a, s);
   bool floating = start.is_floating() || end.is_floating() || step.is_floating();
   DType t = dtype.value_or(floating ? default_dtype() : DType::i64);
   int64_t n = range_length(start, end, step);
@@ -214,11 +246,13 @@ Tensor arange(Scalar end, OptDType dtype, bool requires_grad) {
 Tensor linspace(Scalar start, Scalar end, int64_t steps, OptDType dtype, bool requires_grad) {
   if (steps < 0) fail(ErrorKind::runtime, "linspace: steps must not be negative, got {}", steps);
   DType t = dtype.value_or(default_dtype());
-  double a = start.as_double(), b = end.as_double(), step = steps > 1 ? (b - a) / static_cast<double>(steps - 1) : 0;
+  double a = start.as_double(), b = end.as_double(),
+         step = steps > 1 ? (b - a) / static_cast<double>(steps - 1) : 0;
   IotaAttrs up{a, step, static_cast<int64_t>(DType::f64), steps};
   Tensor rising = apply(kIota, &up, {});
   if (steps > 1) {  // the second half is counted from the end, which it reaches exactly
-    IotaAttrs index{0, 1, static_cast<int64_t>(DType::i64), steps}, back{static_cast<double>(steps - 1), -1, static_cast<int64_t>(DType::f64), steps};
+    IotaAttrs index{0, 1, static_cast<int64_t>(DType::i64), steps},
+        back{static_cast<double>(steps - 1), -1, static_cast<int64_t>(DType::f64), steps};
     Tensor from_end = sub(number(b), mul(apply(kIota, &back, {}), number(step)));
     rising = where(lt(apply(kIota, &index, {}), Scalar(steps / 2).tensor()), rising, from_end);
   }
@@ -229,14 +263,16 @@ namespace {
 
 OpDef* const kOps[] = {&kFull, &kIota};
 
-
 const Function kFunctions[] = {
     {"zeros(int... size, *, dtype? dtype=None, ignored? layout=None, ignored? device=None, ignored? pin_memory=None, bool requires_grad=False) -> Tensor",
-     "A tensor of zeros.", kFunction | kOut, thunk<static_cast<Tensor (*)(Ints, OptDType, bool)>(&zeros)>},
+     "A tensor of zeros.", kFunction | kOut,
+     thunk<static_cast<Tensor (*)(Ints, OptDType, bool)>(&zeros)>},
     {"ones(int... size, *, dtype? dtype=None, ignored? layout=None, ignored? device=None, ignored? pin_memory=None, bool requires_grad=False) -> Tensor",
-     "A tensor of ones.", kFunction | kOut, thunk<static_cast<Tensor (*)(Ints, OptDType, bool)>(&ones)>},
+     "A tensor of ones.", kFunction | kOut,
+     thunk<static_cast<Tensor (*)(Ints, OptDType, bool)>(&ones)>},
     {"empty(int... size, *, dtype? dtype=None, ignored? layout=None, ignored? device=None, ignored? pin_memory=None, bool requires_grad=False, ignored? memory_format=None) -> Tensor",
-     "A tensor of unset memory.", kFunction | kOut, thunk<static_cast<Tensor (*)(Ints, OptDType, bool)>(&empty)>},
+     "A tensor of unset memory.", kFunction | kOut,
+     thunk<static_cast<Tensor (*)(Ints, OptDType, bool)>(&empty)>},
     {"full(int[] size, Scalar fill_value, *, dtype? dtype=None, ignored? layout=None, ignored? device=None, ignored? pin_memory=None, bool requires_grad=False) -> Tensor",
      "A tensor filled with one value.", kFunction | kOut, thunk<&full>},
     {"zeros_like(Tensor input, *, dtype? dtype=None, ignored? layout=None, ignored? device=None, bool requires_grad=False, ignored? memory_format=None) -> Tensor",
@@ -256,12 +292,14 @@ const Function kFunctions[] = {
     {"new_full(Tensor input, int[] size, Scalar fill_value, *, dtype? dtype=None, ignored? layout=None, ignored? device=None, ignored? pin_memory=None, bool requires_grad=False) -> Tensor",
      "One value with the dtype of input.", kMethod, thunk<&new_full>},
     {"arange(Scalar end, *, dtype? dtype=None, ignored? layout=None, ignored? device=None, ignored? pin_memory=None, bool requires_grad=False) -> Tensor",
-     "0, 1, ... below end.", kFunction | kOut, thunk<static_cast<Tensor (*)(Scalar, OptDType, bool)>(&arange)>},
+     "0, 1, ... below end.", kFunction | kOut,
+     thunk<static_cast<Tensor (*)(Scalar, OptDType, bool)>(&arange)>},
     {"arange(Scalar start, Scalar end, Scalar step=1, *, dtype? dtype=None, ignored? layout=None, ignored? device=None, ignored? pin_memory=None, bool requires_grad=False) -> Tensor",
      "start, start + step, ... below end; int64 for integers.", kFunction | kOut,
      thunk<static_cast<Tensor (*)(Scalar, Scalar, Scalar, OptDType, bool)>(&arange)>},
     {"linspace(Scalar start, Scalar end, int steps, *, dtype? dtype=None, ignored? layout=None, ignored? device=None, ignored? pin_memory=None, bool requires_grad=False) -> Tensor",
-     "`steps` evenly spaced values from start to end, both included.", kFunction | kOut, thunk<&linspace>},
+     "`steps` evenly spaced values from start to end, both included.", kFunction | kOut,
+     thunk<&linspace>},
 };
 
 }  // namespace

@@ -15,7 +15,8 @@ namespace {
 
 /// Kernel parameters.
 struct Params {
-  double ignore_index, hard, soft, weights;  // 1 - smoothing, smoothing / classes, sum of the weights
+  double ignore_index, hard, soft,
+      weights;  // 1 - smoothing, smoothing / classes, sum of the weights
 };
 
 struct Target {
@@ -30,7 +31,9 @@ Target load_target(const L& l, int arg) {
 }
 
 /// Whether the classes at place i are the target.
-Mask is_target(const Row& r, const loops::Index& i, Value place) { return r.column(i) == loops::cast(place, loops::int_elem(r.elem())); }
+Mask is_target(const Row& r, const loops::Index& i, Value place) {
+  return r.column(i) == loops::cast(place, loops::int_elem(r.elem()));
+}
 Mask is_target(const Column& c, Value i, Value place) {
   auto whole = loops::int_elem(c.elem());
   return loops::cast(place, whole) == loops::cast(i, whole);
@@ -39,20 +42,24 @@ Mask is_target(const Column& c, Value i, Value place) {
 /// The element of operand `arg` at the target class.
 Value picked(const Row& r, int arg, Value place) { return r.load_at(arg, place); }
 Value picked(const Column& c, int arg, Value place) {
-  return c.reduce_sum([&](const auto& i) -> Term { return loops::select(is_target(c, i, place), c.load(arg, i), 0); });
+  return c.reduce_sum([&](const auto& i) -> Term {
+    return loops::select(is_target(c, i, place), c.load(arg, i), 0);
+  });
 }
 
 /// logits, target, weights -> loss, logsumexp, weight of the target
 template <class L, bool Smooth>
 void forward(L& l) {
   Value most = l.reduce_max([&](const auto& i) -> Term { return l.load(0, i); });
-  Value sum = l.reduce_sum([&](const auto& i) -> Term { return loops::exp_nonpositive(l.load(0, i) - most); });
+  Value sum = l.reduce_sum(
+      [&](const auto& i) -> Term { return loops::exp_nonpositive(l.load(0, i) - most); });
   Value log_sum = loops::log(sum);
   Target t = load_target(l, 1);
   Value weight = picked(l, 2, t.place);
   Value loss = -((picked(l, 0, t.place) - most - log_sum) * weight);
   if constexpr (Smooth) {
-    Value spread = l.reduce_sum([&](const auto& i) -> Term { return (l.load(0, i) - most - log_sum) * l.load(2, i); });
+    Value spread = l.reduce_sum(
+        [&](const auto& i) -> Term { return (l.load(0, i) - most - log_sum) * l.load(2, i); });
     loss = loss * l.param(1) - spread * l.param(2);
   }
   store_result(l, 3, loops::select(t.counted, loss, 0));
@@ -80,12 +87,15 @@ constexpr Slot kForwardColumns[] = {element, {column, DType::i64}, row, column, 
 constexpr Slot kGradientRows[] = {row, element, {row, DType::i64}, row, column, element};
 constexpr Slot kGradientColumns[] = {column, element, {column, DType::i64}, column, row, element};
 
-constexpr CrossEntropyPrograms kForward[] = {
-    {{0, 3, kForwardRows, forward<Row, false>, 1}, {1, 3, kForwardColumns, forward<Column, false>, 1}},
-    {{2, 3, kForwardRows, forward<Row, true>, 1}, {3, 3, kForwardColumns, forward<Column, true>, 1}}};
+constexpr CrossEntropyPrograms kForward[] = {{{0, 3, kForwardRows, forward<Row, false>, 1},
+                                              {1, 3, kForwardColumns, forward<Column, false>, 1}},
+                                             {{2, 3, kForwardRows, forward<Row, true>, 1},
+                                              {3, 3, kForwardColumns, forward<Column, true>, 1}}};
 constexpr CrossEntropyPrograms kGradient[] = {
-    {{0, 5, kGradientRows, gradient<Row, false>, 1}, {1, 5, kGradientColumns, gradient<Column, false>, 1}},
-    {{2, 5, kGradientRows, gradient<Row, true>, 1}, {3, 5, kGradientColumns, gradient<Column, true>, 1}}};
+    {{0, 5, kGradientRows, gradient<Row, false>, 1},
+     {1, 5, kGradientColumns, gradient<Column, false>, 1}},
+    {{2, 5, kGradientRows, gradient<Row, true>, 1},
+     {3, 5, kGradientColumns, gradient<Column, true>, 1}}};
 
 template <const CrossEntropyPrograms (&P)[2]>
 void kernels_of(const OpDef& op, KernelSink& sink) {
@@ -96,7 +106,8 @@ void kernels_of(const OpDef& op, KernelSink& sink) {
 }
 
 Params params_of(const CrossEntropyAttrs& a, int64_t classes) {
-  return {static_cast<double>(a.ignore_index), 1 - a.label_smoothing, a.label_smoothing / static_cast<double>(classes), 0};
+  return {static_cast<double>(a.ignore_index), 1 - a.label_smoothing,
+          a.label_smoothing / static_cast<double>(classes), 0};
 }
 
 void eval(const Eval& e) {
@@ -124,7 +135,8 @@ struct Picks {
 Picks picks(const Tensor& x, const Tensor& target, int64_t ignore_index) {
   Tensor classes = reshape(arange(Scalar(0), Scalar(x.size(class_dim(x)))), class_shape(x));
   Tensor counted = ne(target, Scalar(ignore_index).tensor());
-  return {eq(classes, unsqueeze(where(counted, target, Scalar(0).tensor()), class_dim(x))), counted};
+  return {eq(classes, unsqueeze(where(counted, target, Scalar(0).tensor()), class_dim(x))),
+          counted};
 }
 
 Tensor weights_over(const Tensor& x, const Tensor* weight) {
@@ -142,10 +154,12 @@ void compose(const Eval& e) {
   auto pick = [&](const Tensor& t) { return sum(where(chosen, t, zero), Ints(&dim, 1)); };
   Tensor weight = pick(weights), entries = neg(mul(pick(log_p), weight));
   if (a.label_smoothing != 0)
-    entries = sub(mul(entries, number(p.hard)), mul(sum(mul(log_p, weights), Ints(&dim, 1)), number(p.soft)));
+    entries = sub(mul(entries, number(p.hard)),
+                  mul(sum(mul(log_p, weights), Ints(&dim, 1)), number(p.soft)));
   if (a.reduction == kReduceMean) e.out[2] = sum(flatten(where(counted, weight, zero)), Ints({0}));
   e.out[1] = logsumexp(x, Ints(&dim, 1));
-  e.out[0] = to_dtype(reduce_entries(where(counted, entries, zero), e.out[2], a.reduction), e.in[0].dtype());
+  e.out[0] = to_dtype(reduce_entries(where(counted, entries, zero), e.out[2], a.reduction),
+                      e.in[0].dtype());
 }
 
 void eval_gradient(const Eval& e) {
@@ -160,10 +174,11 @@ void eval_gradient(const Eval& e) {
   ensure(e.out[0], x.sizes(), x.dtype());
   Params p = params_of(a, along_classes.n);
   if (a.label_smoothing != 0)
-    p.weights = a.has_weight ? sum(widen(e.in[5]), Ints({0})).item() : static_cast<double>(along_classes.n);
+    p.weights =
+        a.has_weight ? sum(widen(e.in[5]), Ints({0})).item() : static_cast<double>(along_classes.n);
   const CrossEntropyPrograms& programs = kGradient[a.label_smoothing != 0];
-  run(e.op, programs.rows, programs.columns, compute, along_classes, {&g, &x, &target, &e.in[3], &weights, &e.out[0]},
-      &p.ignore_index);
+  run(e.op, programs.rows, programs.columns, compute, along_classes,
+      {&g, &x, &target, &e.in[3], &weights, &e.out[0]}, &p.ignore_index);
 }
 
 void compose_gradient(const Eval& e) {
@@ -179,7 +194,8 @@ void compose_gradient(const Eval& e) {
     mass = add(mul(mass, number(p.hard)), mul(all, number(p.soft)));
     share = add(mul(share, number(p.hard)), mul(weights, number(p.soft)));
   }
-  Tensor g = where(counted, entry_gradients(widen(e.in[0]), e.in[4], a.reduction, target.sizes()), zero);
+  Tensor g =
+      where(counted, entry_gradients(widen(e.in[0]), e.in[4], a.reduction, target.sizes()), zero);
   Tensor probability = exp(sub(x, unsqueeze(e.in[3], dim)));
   e.out[0] = rounded(mul(sub(mul(probability, mass), share), unsqueeze(g, dim)), e.in[1].dtype());
 }
@@ -196,7 +212,8 @@ Tensor weight_gradient(const Vjp& v) {
   auto [chosen, counted] = picks(x, target, a.ignore_index);
   Tensor of_total = v.grad[2];
   if (v.grad[0].defined()) {
-    Tensor g = where(counted, entry_gradients(widen(v.grad[0]), total, a.reduction, target.sizes()), zero);
+    Tensor g =
+        where(counted, entry_gradients(widen(v.grad[0]), total, a.reduction, target.sizes()), zero);
     Tensor mass = add(where(chosen, full({}, p.hard, lse.dtype()), zero), number(p.soft));
     share = mul(mul(sub(unsqueeze(lse, dim), x), mass), unsqueeze(g, dim));
     if (a.reduction == kReduceMean) {
@@ -217,56 +234,84 @@ void samples(const OpDef& op, SampleSink& sink) {
     for (int64_t variant = 0; variant < 12; ++variant) {
       CrossEntropyAttrs a{variant & 1 ? 0.25 : 0.0, 2, variant / 4, variant >> 1 & 1};
       bool spatial = variant % 3 == 0;
-      Shape shape = spatial ? Shape{4, 5, 3} : Shape{6, 5}, entries = spatial ? Shape{4, 3} : Shape{6};
+      Shape shape = spatial ? Shape{4, 5, 3} : Shape{6, 5},
+            entries = spatial ? Shape{4, 3} : Shape{6};
       DType s = row_compute(t);
       Input x{shape, t, -3, 3}, target{entries, DType::i64, 0, 4}, weight{Shape{5}, t, 0.5, 1.5};
-      Input g{a.reduction ? Shape{} : entries, t, 0.5, 1.5}, lse{entries, s, 3, 5}, total{Shape{}, s, 3, 6};
+      Input g{a.reduction ? Shape{} : entries, t, 0.5, 1.5}, lse{entries, s, 3, 5},
+          total{Shape{}, s, 3, 6};
       const Input forward[] = {x, target, weight}, backward[] = {g, x, target, lse, total, weight};
       auto n = static_cast<size_t>(a.has_weight);
-      sink.add(op.outputs == 3 ? std::span(forward, 2 + n) : std::span(backward, 5 + n), &a, sizeof a);
+      sink.add(op.outputs == 3 ? std::span(forward, 2 + n) : std::span(backward, 5 + n), &a,
+               sizeof a);
     }
 }
 
 }  // namespace
 
-constinit OpDef kCrossEntropyBackward{.name = "cross_entropy_backward",
-    .doc = "(mass * exp(x - logsumexp) - share) * g of (g, logits, target, logsumexp, total weight, [weight]).",
-    .inputs = 255, .round = Round::fused, .space = Space::rowwise, .attr_bytes = sizeof(CrossEntropyAttrs),
-    .fields = kCrossEntropyFields, .infer = [](const TypeRule& t) { t.out[0] = t.in[1]; }, .eval = eval_gradient,
-    .composite = compose_gradient, .kernels = kernels_of<kGradient>, .cost = rowwise_cost, .samples = samples,
+constinit OpDef kCrossEntropyBackward{
+    .name = "cross_entropy_backward",
+    .doc =
+        "(mass * exp(x - logsumexp) - share) * g of (g, logits, target, logsumexp, total weight, [weight]).",
+    .inputs = 255,
+    .round = Round::fused,
+    .space = Space::rowwise,
+    .attr_bytes = sizeof(CrossEntropyAttrs),
+    .fields = kCrossEntropyFields,
+    .infer = [](const TypeRule& t) { t.out[0] = t.in[1]; },
+    .eval = eval_gradient,
+    .composite = compose_gradient,
+    .kernels = kernels_of<kGradient>,
+    .cost = rowwise_cost,
+    .samples = samples,
     .max_ulp = 64};
 
-constinit OpDef kCrossEntropy{.name = "cross_entropy",
-    .doc = "-log(softmax(logits))[target] weighed, smoothed and reduced; also logsumexp and the total weight (of mean).",
-    .inputs = 255, .outputs = 3, .round = Round::fused, .space = Space::rowwise,
-    .attr_bytes = sizeof(CrossEntropyAttrs), .fields = kCrossEntropyFields,
-    .infer = [](const TypeRule& t) {
-      const auto& a = t.attrs<CrossEntropyAttrs>();
-      DType compute = row_compute(t.in[0].dtype);
-      t.out[0] = {t.in[0].dtype, false, a.reduction ? Shape{} : t.in[1].shape};
-      t.out[1] = {compute, false, t.in[1].shape};
-      t.out[2] = {compute, false, Shape{}};
-    },
+constinit OpDef kCrossEntropy{
+    .name = "cross_entropy",
+    .doc =
+        "-log(softmax(logits))[target] weighed, smoothed and reduced; also logsumexp and the total weight (of mean).",
+    .inputs = 255,
+    .outputs = 3,
+    .round = Round::fused,
+    .space = Space::rowwise,
+    .attr_bytes = sizeof(CrossEntropyAttrs),
+    .fields = kCrossEntropyFields,
+    .infer =
+        [](const TypeRule& t) {
+          const auto& a = t.attrs<CrossEntropyAttrs>();
+          DType compute = row_compute(t.in[0].dtype);
+          t.out[0] = {t.in[0].dtype, false, a.reduction ? Shape{} : t.in[1].shape};
+          t.out[1] = {compute, false, t.in[1].shape};
+          t.out[2] = {compute, false, Shape{}};
+        },
     .eval = eval,
-    .vjp = [](const Vjp& v) {
-      const auto& a = v.attrs<CrossEntropyAttrs>();
-      if (a.has_weight && v.needs(2)) v.result[2] = weight_gradient(v);
-      if (!v.needs(0)) return;
-      const Tensor &x = v.in[0], &lse = v.out[1];
-      Tensor dx;
-      if (v.grad[0].defined()) {
-        Tensor total = v.out[2].defined() ? v.out[2] : ones({}, lse.dtype());
-        const Tensor in[] = {v.grad[0], x, v.in[1], lse, total, a.has_weight ? v.in[2] : Tensor()};
-        dx = apply(kCrossEntropyBackward, &a, std::span(in, 5 + static_cast<size_t>(a.has_weight)));
-      }
-      if (v.grad[1].defined()) {  // of logsumexp; arrives when a gradient of ours is differentiated
-        int64_t dim = class_dim(x);
-        Tensor more = mul(unsqueeze(v.grad[1], dim), exp(sub(x, unsqueeze(lse, dim))));
-        dx = dx.defined() ? add(dx, more) : more;
-      }
-      v.result[0] = dx;
-    },
-    .saves = kSaves, .composite = compose, .kernels = kernels_of<kForward>, .cost = rowwise_cost, .samples = samples,
+    .vjp =
+        [](const Vjp& v) {
+          const auto& a = v.attrs<CrossEntropyAttrs>();
+          if (a.has_weight && v.needs(2)) v.result[2] = weight_gradient(v);
+          if (!v.needs(0)) return;
+          const Tensor &x = v.in[0], &lse = v.out[1];
+          Tensor dx;
+          if (v.grad[0].defined()) {
+            Tensor total = v.out[2].defined() ? v.out[2] : ones({}, lse.dtype());
+            const Tensor in[] = {v.grad[0], x,     v.in[1],
+                                 lse,       total, a.has_weight ? v.in[2] : Tensor()};
+            dx = apply(kCrossEntropyBackward, &a,
+                       std::span(in, 5 + static_cast<size_t>(a.has_weight)));
+          }
+          if (v.grad[1]
+                  .defined()) {  // of logsumexp; arrives when a gradient of ours is differentiated
+            int64_t dim = class_dim(x);
+            Tensor more = mul(unsqueeze(v.grad[1], dim), exp(sub(x, unsqueeze(lse, dim))));
+            dx = dx.defined() ? add(dx, more) : more;
+          }
+          v.result[0] = dx;
+        },
+    .saves = kSaves,
+    .composite = compose,
+    .kernels = kernels_of<kForward>,
+    .cost = rowwise_cost,
+    .samples = samples,
     .max_ulp = 32};
 
 namespace {

@@ -16,10 +16,14 @@ struct CrossEntropyAttrs {
   int64_t ignore_index, reduction, has_weight;
 };
 inline constexpr Field kCrossEntropyFields[] = {
-    {"label_smoothing", FieldKind::real, offsetof(CrossEntropyAttrs, label_smoothing), "share of the target spread evenly over the classes"},
-    {"ignore_index", FieldKind::integer, offsetof(CrossEntropyAttrs, ignore_index), "target value of entries that do not count"},
-    {"reduction", FieldKind::integer, offsetof(CrossEntropyAttrs, reduction), "0 none, 1 mean (weighted), 2 sum"},
-    {"has_weight", FieldKind::boolean, offsetof(CrossEntropyAttrs, has_weight), "whether the last input weighs the classes"},
+    {"label_smoothing", FieldKind::real, offsetof(CrossEntropyAttrs, label_smoothing),
+     "share of the target spread evenly over the classes"},
+    {"ignore_index", FieldKind::integer, offsetof(CrossEntropyAttrs, ignore_index),
+     "target value of entries that do not count"},
+    {"reduction", FieldKind::integer, offsetof(CrossEntropyAttrs, reduction),
+     "0 none, 1 mean (weighted), 2 sum"},
+    {"has_weight", FieldKind::boolean, offsetof(CrossEntropyAttrs, has_weight),
+     "whether the last input weighs the classes"},
 };
 
 extern OpDef kCrossEntropy, kSoftCrossEntropy;

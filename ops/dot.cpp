@@ -21,7 +21,9 @@ namespace {
 constexpr uint8_t kFinish = 128;  // variants from here on are finishers, by BiasSide
 
 /// The dtype products are accumulated in.
-DType contraction_dtype(DType t) { return t == DType::f64 || t == DType::i64 ? t : is_floating(t) ? DType::f32 : DType::i32; }
+DType contraction_dtype(DType t) {
+  return t == DType::f64 || t == DType::i64 ? t : is_floating(t) ? DType::f32 : DType::i32;
+}
 
 int forms_of(DType compute) { return is_floating(compute) ? kernels::kTileForms : 2; }
 
@@ -29,7 +31,8 @@ int forms_of(DType compute) { return is_floating(compute) ? kernels::kTileForms 
 template <class Fn>
 void each_tile(DType compute, bool wide, Fn fn) {
   for (int form = 0; form < forms_of(compute); ++form)
-    for (int rows = 1; rows <= kernels::tile_size(compute, wide).rows; ++rows) fn(static_cast<kernels::TileForm>(form), rows);
+    for (int rows = 1; rows <= kernels::tile_size(compute, wide).rows; ++rows)
+      fn(static_cast<kernels::TileForm>(form), rows);
 }
 
 void dot_kernels(const OpDef& op, KernelSink& sink) {
@@ -45,7 +48,8 @@ void dot_kernels(const OpDef& op, KernelSink& sink) {
     for (int side = 0; side < kernels::kBiasSides; ++side) {
       auto out = static_cast<DType>(k);
       sink.add(op, out, static_cast<uint8_t>(kFinish + side), [&](std::string symbol) {
-        return loops::finish_tile(std::move(symbol), contraction_dtype(out), out, static_cast<kernels::BiasSide>(side));
+        return loops::finish_tile(std::move(symbol), contraction_dtype(out), out,
+                                  static_cast<kernels::BiasSide>(side));
       });
     }
 }
@@ -55,7 +59,8 @@ void run_gemm(const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor
   kernels::GemmArgs g{};
   int batch = out.dim() - 2;
   if (batch > kernels::kMaxBatchDims)
-    fail(ErrorKind::not_implemented, "matmul: at most {} batch dims, got {}", kernels::kMaxBatchDims, batch);
+    fail(ErrorKind::not_implemented, "matmul: at most {} batch dims, got {}",
+         kernels::kMaxBatchDims, batch);
   auto matrix = [&](const Tensor& t) {
     kernels::Matrix m{t.data(), t.strides()[t.dim() - 2], t.strides()[t.dim() - 1], {}};
     for (int d = 0; d < batch; ++d) {
@@ -88,14 +93,16 @@ void run_gemm(const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor
 
 DType result_dtype(const char* op, const Tensor& a, const Tensor& b) {
   if (a.dtype() != b.dtype())
-    fail(ErrorKind::runtime, "{}: both operands must have one dtype, got {} and {}. Cast one with .to()", op,
+    fail(ErrorKind::runtime,
+         "{}: both operands must have one dtype, got {} and {}. Cast one with .to()", op,
          name(a.dtype()), name(b.dtype()));
   return a.dtype();
 }
 
 void infer_dot(const TypeRule& t) {
   Shape a = t.in[0].shape, b = t.in[1].shape;
-  Shape batch = broadcast_shapes("matmul", Ints(a).first(a.size() - 2), Ints(b).first(b.size() - 2));
+  Shape batch =
+      broadcast_shapes("matmul", Ints(a).first(a.size() - 2), Ints(b).first(b.size() - 2));
   batch.push_back(a[a.size() - 2]);
   batch.push_back(b.back());
   t.out[0] = {t.in[0].dtype, false, batch};
@@ -111,7 +118,8 @@ void deliver(const Eval& e, Ints shape, const Tensor& a, const Tensor& b, const 
 
 void eval_dot(const Eval& e) {
   const Tensor &a = e.in[0], &b = e.in[1];
-  Shape shape = broadcast_shapes("matmul", a.sizes().first(a.dim() - 2), b.sizes().first(b.dim() - 2));
+  Shape shape =
+      broadcast_shapes("matmul", a.sizes().first(a.dim() - 2), b.sizes().first(b.dim() - 2));
   shape.push_back(a.sizes()[a.dim() - 2]);
   shape.push_back(b.sizes()[b.dim() - 1]);
   deliver(e, shape, a, b, {});
@@ -122,7 +130,8 @@ double dot_cost(std::span<const Type> in, const void* attrs) {
 }
 
 void dot_samples(const OpDef& op, SampleSink& sink) {
-  for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16, DType::i32, DType::i64, DType::u8, DType::i8, DType::i16}) {
+  for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16, DType::i32, DType::i64,
+                  DType::u8, DType::i8, DType::i16}) {
     SampleSink::Input plain[] = {{Shape{5, 7}, t}, {Shape{7, 3}, t}};
     sink.add(plain, nullptr, op.attr_bytes);
     SampleSink::Input batched[] = {{Shape{2, 1, 4, 3}, t}, {Shape{3, 3, 5}, t}};
@@ -133,7 +142,11 @@ void dot_samples(const OpDef& op, SampleSink& sink) {
 /// [m, k] with all leading dims joined.
 Tensor as_matrix(const Tensor& x) {
   const int64_t shape[] = {-1, x.sizes()[x.dim() - 1]};
-  return x.dim() == 2 ? x : reshape(x, x.numel() ? Ints(shape) : Ints(Shape{element_count(x.sizes().first(x.dim() - 1)), shape[1]}));
+  return x.dim() == 2
+             ? x
+             : reshape(x, x.numel()
+                              ? Ints(shape)
+                              : Ints(Shape{element_count(x.sizes().first(x.dim() - 1)), shape[1]}));
 }
 
 void infer_linear(const TypeRule& t) {
@@ -173,9 +186,13 @@ void linear_samples(const OpDef&, SampleSink& sink) {
 
 /// A contraction without a free dim on the right is a reduction of rows.
 constexpr Slot kVectorSlots[] = {Extent::element, Extent::column, Extent::row};
-constexpr RowProgram kVectorProgram{0, 2, kVectorSlots, [](Row& r) {
-  r.store_row(2, r.reduce_sum([&](const loops::Index& i) { return loops::Term(r.load(0, i), r.load(1, i)); }));
-}, 0.15};
+constexpr RowProgram kVectorProgram{0, 2, kVectorSlots,
+                                    [](Row& r) {
+                                      r.store_row(2, r.reduce_sum([&](const loops::Index& i) {
+                                        return loops::Term(r.load(0, i), r.load(1, i));
+                                      }));
+                                    },
+                                    0.15};
 
 void infer_mv(const TypeRule& t) {
   Shape shape = t.in[0].shape;
@@ -201,35 +218,62 @@ constexpr SaveRule kLinearSaves[] = {{2, 0}, {1, 0}, {0, 0}};
 
 }  // namespace
 
-constinit OpDef kDot{.name = "dot_general", .doc = "Matrix products: the last dim of a with the next to last of b; batch dims broadcast.",
-    .inputs = 2, .space = Space::contraction, .infer = infer_dot, .eval = eval_dot,
-    .vjp = [](const Vjp& v) {
-      if (v.needs(0)) v.result[0] = apply(kDot, {v.grad[0], transpose(v.in[1], -2, -1)});
-      if (v.needs(1)) v.result[1] = apply(kDot, {transpose(v.in[0], -2, -1), v.grad[0]});
-    },
-    .saves = kSaveOther, .kernels = dot_kernels, .cost = dot_cost, .samples = dot_samples};
+constinit OpDef kDot{
+    .name = "dot_general",
+    .doc = "Matrix products: the last dim of a with the next to last of b; batch dims broadcast.",
+    .inputs = 2,
+    .space = Space::contraction,
+    .infer = infer_dot,
+    .eval = eval_dot,
+    .vjp =
+        [](const Vjp& v) {
+          if (v.needs(0)) v.result[0] = apply(kDot, {v.grad[0], transpose(v.in[1], -2, -1)});
+          if (v.needs(1)) v.result[1] = apply(kDot, {transpose(v.in[0], -2, -1), v.grad[0]});
+        },
+    .saves = kSaveOther,
+    .kernels = dot_kernels,
+    .cost = dot_cost,
+    .samples = dot_samples};
 
-constinit OpDef kMatrixVector{.name = "matrix_vector", .doc = "Rows of a times the vector b: (a [..., m, k], b [k]) -> [..., m], summed in lanes.",
-    .inputs = 2, .space = Space::contraction, .infer = infer_mv, .eval = eval_mv,
-    .vjp = [](const Vjp& v) {
-      const Tensor& g = v.grad[0];
-      if (v.needs(0)) v.result[0] = mul(unsqueeze(g, -1), v.in[1]);
-      if (v.needs(1)) v.result[1] = apply(kMatrixVector, {t(as_matrix(v.in[0])), reshape(g, Shape{g.numel()})});
-    },
+constinit OpDef kMatrixVector{
+    .name = "matrix_vector",
+    .doc = "Rows of a times the vector b: (a [..., m, k], b [k]) -> [..., m], summed in lanes.",
+    .inputs = 2,
+    .space = Space::contraction,
+    .infer = infer_mv,
+    .eval = eval_mv,
+    .vjp =
+        [](const Vjp& v) {
+          const Tensor& g = v.grad[0];
+          if (v.needs(0)) v.result[0] = mul(unsqueeze(g, -1), v.in[1]);
+          if (v.needs(1))
+            v.result[1] =
+                apply(kMatrixVector, {t(as_matrix(v.in[0])), reshape(g, Shape{g.numel()})});
+        },
     .saves = kSaveOther,
     .kernels = [](const OpDef& op, KernelSink& sink) { emit(op, sink, kVectorProgram); },
-    .cost = cheap_cost, .samples = mv_samples};
+    .cost = cheap_cost,
+    .samples = mv_samples};
 
-constinit OpDef kLinear{.name = "linear", .doc = "x W^T + b, the bias added before the one rounding.", .inputs = 255,
-    .round = Round::fused, .space = Space::contraction, .infer = infer_linear, .eval = eval_linear, .vjp = vjp_linear,
-    .saves = kLinearSaves, .cost = dot_cost, .samples = linear_samples};
+constinit OpDef kLinear{.name = "linear",
+                        .doc = "x W^T + b, the bias added before the one rounding.",
+                        .inputs = 255,
+                        .round = Round::fused,
+                        .space = Space::contraction,
+                        .infer = infer_linear,
+                        .eval = eval_linear,
+                        .vjp = vjp_linear,
+                        .saves = kLinearSaves,
+                        .cost = dot_cost,
+                        .samples = linear_samples};
 
 namespace {
 
 /// 512-bit vectors give the same bits, sooner. FLUXION_NO_WIDE=1 does without.
 bool wide_vectors() {
-  static const bool available = __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                                __builtin_cpu_supports("avx512bw") && !std::getenv("FLUXION_NO_WIDE");
+  static const bool available =
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512bw") && !std::getenv("FLUXION_NO_WIDE");
   return available;
 }
 
@@ -237,13 +281,15 @@ kernels::Tiles find_tiles(DType compute) {
   bool wide = is_floating(compute) && wide_vectors();
   kernels::Tiles tiles{compute, kernels::tile_size(compute, wide), {}};
   each_tile(compute, wide, [&](kernels::TileForm form, int rows) {
-    tiles.at[static_cast<int>(form)][rows - 1] = require_kernel(kDot, compute, kernels::tile_variant(form, rows, wide));
+    tiles.at[static_cast<int>(form)][rows - 1] =
+        require_kernel(kDot, compute, kernels::tile_variant(form, rows, wide));
   });
   return tiles;
 }
 
 const kernels::Tiles& tiles_for(DType compute) {
-  static const kernels::Tiles all[] = {find_tiles(DType::i32), find_tiles(DType::i64), find_tiles(DType::f32), find_tiles(DType::f64)};
+  static const kernels::Tiles all[] = {find_tiles(DType::i32), find_tiles(DType::i64),
+                                       find_tiles(DType::f32), find_tiles(DType::f64)};
   return all[2 * is_floating(compute) + (size_of(compute) == 8)];
 }
 
@@ -260,23 +306,30 @@ namespace {
 
 void check_inner(const char* op, const Tensor& a, const Tensor& b) {
   result_dtype(op, a, b);
-  if (a.dtype() == DType::bool_) fail(ErrorKind::runtime, "{}: bool tensors have no products; cast them first", op);
+  if (a.dtype() == DType::bool_)
+    fail(ErrorKind::runtime, "{}: bool tensors have no products; cast them first", op);
   int64_t k = a.sizes()[a.dim() - 1], other = b.sizes()[b.dim() - 2];
   if (k != other)
-    fail(ErrorKind::runtime, "{}: last dim of `input` {} must equal the first matrix dim of `other` {}: {} and {}. Transpose one?",
-         op, shape_text(a.sizes()), shape_text(b.sizes()), k, other);
+    fail(
+        ErrorKind::runtime,
+        "{}: last dim of `input` {} must equal the first matrix dim of `other` {}: {} and {}. Transpose one?",
+        op, shape_text(a.sizes()), shape_text(b.sizes()), k, other);
 }
 
 void check_rank(const char* op, const Tensor& x, int rank, const char* which) {
-  if (x.dim() != rank) fail(ErrorKind::runtime, "{}: `{}` must have {} dims, got shape {}", op, which, rank, shape_text(x.sizes()));
+  if (x.dim() != rank)
+    fail(ErrorKind::runtime, "{}: `{}` must have {} dims, got shape {}", op, which, rank,
+         shape_text(x.sizes()));
 }
 
 }  // namespace
 
 Tensor matmul(const Tensor& input, const Tensor& other) {
   if (input.dim() == 0 || other.dim() == 0)
-    fail(ErrorKind::runtime, "matmul: both operands need at least 1 dim, got shapes {} and {}", shape_text(input.sizes()), shape_text(other.sizes()));
-  Tensor a = input.dim() == 1 ? unsqueeze(input, 0) : input, b = other.dim() == 1 ? unsqueeze(other, 1) : other;
+    fail(ErrorKind::runtime, "matmul: both operands need at least 1 dim, got shapes {} and {}",
+         shape_text(input.sizes()), shape_text(other.sizes()));
+  Tensor a = input.dim() == 1 ? unsqueeze(input, 0) : input,
+         b = other.dim() == 1 ? unsqueeze(other, 1) : other;
   check_inner("matmul", a, b);
   if (other.dim() == 1 && is_floating(a.dtype())) {
     Tensor y = apply(kMatrixVector, {a, other});
@@ -305,7 +358,8 @@ Tensor bmm(const Tensor& a, const Tensor& b) {
   check_rank("bmm", b, 3, "mat2");
   check_inner("bmm", a, b);
   if (a.sizes()[0] != b.sizes()[0])
-    fail(ErrorKind::runtime, "bmm: batch sizes must be equal, got {} and {}", a.sizes()[0], b.sizes()[0]);
+    fail(ErrorKind::runtime, "bmm: batch sizes must be equal, got {} and {}", a.sizes()[0],
+         b.sizes()[0]);
   return apply(kDot, {a, b});
 }
 Tensor mv(const Tensor& a, const Tensor& b) {
@@ -334,16 +388,22 @@ Tensor baddbmm(const Tensor& x, const Tensor& a, const Tensor& b, Scalar beta, S
   return beta.as_double() == 0 ? y : add(y, x, beta);
 }
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  if (weight.dim() == 1 && x.dim() > 0) return squeeze(linear(x, unsqueeze(weight, 0), bias.defined() ? reshape(bias, Shape{1}) : bias), Shape{-1});
+  if (weight.dim() == 1 && x.dim() > 0)
+    return squeeze(linear(x, unsqueeze(weight, 0), bias.defined() ? reshape(bias, Shape{1}) : bias),
+                   Shape{-1});
   if (x.dim() == 0 || weight.dim() != 2)
-    fail(ErrorKind::runtime, "linear: needs an input of at least 1 dim and a weight of 1 or 2, got {} and {}", shape_text(x.sizes()), shape_text(weight.sizes()));
+    fail(ErrorKind::runtime,
+         "linear: needs an input of at least 1 dim and a weight of 1 or 2, got {} and {}",
+         shape_text(x.sizes()), shape_text(weight.sizes()));
   if (x.sizes()[x.dim() - 1] != weight.sizes()[1])
-    fail(ErrorKind::runtime, "linear: last dim of `input` {} must equal in_features, the last dim of `weight` {}",
+    fail(ErrorKind::runtime,
+         "linear: last dim of `input` {} must equal in_features, the last dim of `weight` {}",
          shape_text(x.sizes()), shape_text(weight.sizes()));
   result_dtype("linear", x, weight);
   if (!bias.defined()) return apply(kLinear, {x, weight});
   if (bias.dim() != 1 || bias.sizes()[0] != weight.sizes()[0])
-    fail(ErrorKind::runtime, "linear: `bias` must have shape ({},), got {}", weight.sizes()[0], shape_text(bias.sizes()));
+    fail(ErrorKind::runtime, "linear: `bias` must have shape ({},), got {}", weight.sizes()[0],
+         shape_text(bias.sizes()));
   return apply(kLinear, {x, weight, bias});
 }
 
@@ -353,15 +413,23 @@ OpDef* const kOps[] = {&kDot, &kMatrixVector, &kLinear};
 constexpr uint16_t kUsual = kFunction | kMethod | kOut;
 
 const Function kFunctions[] = {
-    {"matmul(Tensor input, Tensor other) -> Tensor", "The matrix product; batch dims broadcast, 1-dim operands are vectors.", kUsual, thunk<&matmul>},
+    {"matmul(Tensor input, Tensor other) -> Tensor",
+     "The matrix product; batch dims broadcast, 1-dim operands are vectors.", kUsual,
+     thunk<&matmul>},
     {"mm(Tensor input, Tensor mat2) -> Tensor", "The product of two matrices.", kUsual, thunk<&mm>},
-    {"bmm(Tensor input, Tensor mat2) -> Tensor", "Products of two batches of matrices.", kUsual, thunk<&bmm>},
+    {"bmm(Tensor input, Tensor mat2) -> Tensor", "Products of two batches of matrices.", kUsual,
+     thunk<&bmm>},
     {"mv(Tensor input, Tensor vec) -> Tensor", "A matrix times a vector.", kUsual, thunk<&mv>},
-    {"dot(Tensor input, Tensor tensor) -> Tensor", "The inner product of two vectors.", kUsual, thunk<&dot>},
-    {"outer(Tensor input, Tensor vec2) -> Tensor", "The outer product of two vectors.", kUsual, thunk<&outer>},
-    {"addmm(Tensor input, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor", "beta * input + alpha * mat1 @ mat2.", kUsual, thunk<&addmm>},
-    {"baddbmm(Tensor input, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor", "beta * input + alpha * batch1 @ batch2.", kUsual, thunk<&baddbmm>},
-    {"linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor", "input @ weight^T + bias; weight [out, in].", kFunction | kNN, thunk<&linear>},
+    {"dot(Tensor input, Tensor tensor) -> Tensor", "The inner product of two vectors.", kUsual,
+     thunk<&dot>},
+    {"outer(Tensor input, Tensor vec2) -> Tensor", "The outer product of two vectors.", kUsual,
+     thunk<&outer>},
+    {"addmm(Tensor input, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+     "beta * input + alpha * mat1 @ mat2.", kUsual, thunk<&addmm>},
+    {"baddbmm(Tensor input, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+     "beta * input + alpha * batch1 @ batch2.", kUsual, thunk<&baddbmm>},
+    {"linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor",
+     "input @ weight^T + bias; weight [out, in].", kFunction | kNN, thunk<&linear>},
 };
 
 }  // namespace

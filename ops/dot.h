@@ -6,9 +6,9 @@
 
 namespace fluxion {
 
-extern OpDef kDot;     // (a [..., m, k], b [..., k, n]) -> [..., m, n], batch dims broadcast
+extern OpDef kDot;           // (a [..., m, k], b [..., k, n]) -> [..., m, n], batch dims broadcast
 extern OpDef kMatrixVector;  // (a [..., m, k], b [k]) -> [..., m]
-extern OpDef kLinear;  // (x [..., k], weight [n, k], bias [n]?) -> [..., n]
+extern OpDef kLinear;        // (x [..., k], weight [n, k], bias [n]?) -> [..., n]
 
 /// The tiles and finishers for operands of a dtype, result in `out`.
 kernels::ContractionKernels contraction_kernels(DType in, DType out);

@@ -34,38 +34,54 @@ void eval(const Eval& e) {
 void compose(const Eval& e) {
   const auto& a = e.attrs<DropoutAttrs>();
   Tensor x = widen(e.in[0]), words = apply(kRngBits, Dims(x.sizes()), {e.in[1]});
-  Tensor bits = bitwise_and(bitwise_right_shift(words, Scalar(8).tensor()), Scalar(0xffffff).tensor());
+  Tensor bits =
+      bitwise_and(bitwise_right_shift(words, Scalar(8).tensor()), Scalar(0xffffff).tensor());
   Tensor u = mul(to_dtype(bits, x.dtype()), number(0x1p-24));
-  e.out[0] = rounded(where(ge(u, number(a.p)), mul(x, number(a.scale)), zeros({}, x.dtype())), e.in[0].dtype());
+  e.out[0] = rounded(where(ge(u, number(a.p)), mul(x, number(a.scale)), zeros({}, x.dtype())),
+                     e.in[0].dtype());
 }
 
 constexpr SaveRule kSaves[] = {{2, 0}, {}};
 
 }  // namespace
 
-constinit OpDef kDropout{.name = "dropout", .doc = "x * scale, or 0 with probability p, of (x, state).", .inputs = 2,
-    .round = Round::fused, .space = Space::elementwise, .attr_bytes = sizeof(DropoutAttrs), .fields = kFields,
-    .infer = [](const TypeRule& t) { t.out[0] = t.in[0]; }, .eval = eval,
-    .vjp = [](const Vjp& v) { v.result[0] = apply(kDropout, v.attrs<DropoutAttrs>(), {v.grad[0], v.in[1]}); },
-    .saves = kSaves, .composite = compose,
-    .kernels = [](const OpDef& op, KernelSink& sink) {
-      emit_random(op, sink, 1, [](DType) { return 1; }, body);
-    },
+constinit OpDef kDropout{
+    .name = "dropout",
+    .doc = "x * scale, or 0 with probability p, of (x, state).",
+    .inputs = 2,
+    .round = Round::fused,
+    .space = Space::elementwise,
+    .attr_bytes = sizeof(DropoutAttrs),
+    .fields = kFields,
+    .infer = [](const TypeRule& t) { t.out[0] = t.in[0]; },
+    .eval = eval,
+    .vjp =
+        [](const Vjp& v) {
+          v.result[0] = apply(kDropout, v.attrs<DropoutAttrs>(), {v.grad[0], v.in[1]});
+        },
+    .saves = kSaves,
+    .composite = compose,
+    .kernels = [](const OpDef& op,
+                  KernelSink& sink) { emit_random(op, sink, 1, [](DType) { return 1; }, body); },
     .cost = cheap_cost,
-    .samples = [](const OpDef&, SampleSink& sink) {
-      for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
-        DropoutAttrs a{0.25, 1 / 0.75};
-        const SampleSink::Input in[] = {{Shape{5, 30}, t}, {Shape{2}, DType::i64, 0, 1000}};
-        sink.add(in, &a, sizeof a);
-      }
-    }};
+    .samples =
+        [](const OpDef&, SampleSink& sink) {
+          for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
+            DropoutAttrs a{0.25, 1 / 0.75};
+            const SampleSink::Input in[] = {{Shape{5, 30}, t}, {Shape{2}, DType::i64, 0, 1000}};
+            sink.add(in, &a, sizeof a);
+          }
+        }};
 
 namespace {
 
 Tensor drop(const char* op, const Tensor& x, double p, Generator* generator) {
-  if (!(p >= 0 && p <= 1)) fail(ErrorKind::value, "{}: p must be a probability between 0 and 1, got {}", op, p);
+  if (!(p >= 0 && p <= 1))
+    fail(ErrorKind::value, "{}: p must be a probability between 0 and 1, got {}", op, p);
   if (!is_floating(x.dtype()))
-    fail(ErrorKind::runtime, "{}: needs a floating point tensor, got {}. Cast it with .float() first", op, name(x.dtype()));
+    fail(ErrorKind::runtime,
+         "{}: needs a floating point tensor, got {}. Cast it with .float() first", op,
+         name(x.dtype()));
   return apply(kDropout, DropoutAttrs{p, p < 1 ? 1 / (1 - p) : 0}, {x, next_state(generator)});
 }
 
@@ -78,7 +94,9 @@ Tensor dropout(const Tensor& x, double p, bool training) {
 
 Tensor feature_dropout(const Tensor& x, double p, bool training) {
   if (!training || p == 0) return x;
-  if (x.dim() < 2) fail(ErrorKind::runtime, "feature_dropout: needs a tensor (N, C, ...), got shape {}", shape_text(x.sizes()));
+  if (x.dim() < 2)
+    fail(ErrorKind::runtime, "feature_dropout: needs a tensor (N, C, ...), got shape {}",
+         shape_text(x.sizes()));
   Shape features(static_cast<size_t>(x.dim()), 1);
   features[0] = x.size(0), features[1] = x.size(1);
   return mul(x, drop("feature_dropout", ones(features, x.dtype()), p, nullptr));
@@ -90,7 +108,8 @@ OpDef* const kOps[] = {&kDropout};
 
 const Function kFunctions[] = {
     {"dropout(Tensor input, float p=0.5, bool training=True) -> Tensor",
-     "In training, zeroes each element with probability p and scales the others by 1 / (1 - p).", kFunction | kNN | kInplace, thunk<&dropout>},
+     "In training, zeroes each element with probability p and scales the others by 1 / (1 - p).",
+     kFunction | kNN | kInplace, thunk<&dropout>},
     {"feature_dropout(Tensor input, float p=0.5, bool training=True) -> Tensor",
      "dropout of whole channels of (N, C, ...).", kFunction, thunk<&feature_dropout>},
 };

@@ -28,7 +28,8 @@ Plan plan_for(const OpDef& op, DType common) {
     case Promotion::compare: return {common, DType::bool_};
     case Promotion::bitwise:
       if (is_floating(common))
-        fail(ErrorKind::runtime, "{}: needs integer or bool tensors, got {}. Cast with .to() first", op.name, name(common));
+        fail(ErrorKind::runtime, "{}: needs integer or bool tensors, got {}. Cast with .to() first",
+             op.name, name(common));
       return {common, common};
     default: return {common, common};
   }
@@ -43,7 +44,9 @@ DType common_of(const OpDef& op, std::span<const T> in) {
 
 int64_t grain_for(const OpDef& op) { return op.cost == transcendental_cost ? 8192 : 32768; }
 
-Kernel converter(DType from, DType to) { return find_kernel(kCast.id, from, static_cast<uint8_t>(to)); }
+Kernel converter(DType from, DType to) {
+  return find_kernel(kCast.id, from, static_cast<uint8_t>(to));
+}
 
 /// Broadcast strides of `t` over `shape`.
 void strides_over(const Tensor& t, Ints shape, int64_t* out) {
@@ -86,12 +89,12 @@ bool run_dense(const Eval& e) {
       variant = kernels::kScalarRight;
       if (is_floating(dtype))
         store_double(converted, dtype, load_double(static_cast<char*>(t.data()), t.dtype()));
-      else
-        store_int(converted, dtype, load_int(static_cast<char*>(t.data()), t.dtype()));
+      else store_int(converted, dtype, load_int(static_cast<char*>(t.data()), t.dtype()));
       data[k] = converted;
       continue;
     }
-    if (t.dtype() != dtype || !t.is_contiguous() || t.has(kWeak) || !std::ranges::equal(t.sizes(), first.sizes()))
+    if (t.dtype() != dtype || !t.is_contiguous() || t.has(kWeak) ||
+        !std::ranges::equal(t.sizes(), first.sizes()))
       return false;
     data[k] = t.data();
   }
@@ -99,10 +102,8 @@ bool run_dense(const Eval& e) {
   Kernel f = find_kernel(op.id, dtype, variant);
   if (!f) return false;
   DType result = op.promotion == Promotion::compare ? DType::bool_ : dtype;
-  if (!e.out[0].defined())
-    e.out[0] = empty(first.sizes(), result);
-  else if (!e.out[0].is_contiguous() || e.out[0].dtype() != result)
-    return false;
+  if (!e.out[0].defined()) e.out[0] = empty(first.sizes(), result);
+  else if (!e.out[0].is_contiguous() || e.out[0].dtype() != result) return false;
   kernels::Buf args[4];
   for (size_t k = 0; k < n_in; ++k) args[k] = {const_cast<void*>(data[k]), nullptr};
   args[n_in] = {e.out[0].data(), nullptr};
@@ -118,7 +119,9 @@ double cheap_cost(std::span<const Type> in, const void*) {
   for (int64_t s : in[0].shape) n *= static_cast<double>(s);
   return n;
 }
-double transcendental_cost(std::span<const Type> in, const void* a) { return 10 * cheap_cost(in, a); }
+double transcendental_cost(std::span<const Type> in, const void* a) {
+  return 10 * cheap_cost(in, a);
+}
 
 void infer_elementwise(const TypeRule& t) {
   Shape shape = t.in[0].shape;
@@ -137,7 +140,8 @@ void run_elementwise(const OpDef& op, const void* params, DType common, std::spa
   DType compute = find_kernel(op.id, common, 0) ? common : compute_dtype(common);
   if (compute == DType::bool_) compute = DType::i32;
   kernels::TileCall call{};
-  for (int c = 0; c < 3; ++c) call.kernel[c] = c == 0 || in.size() == 2 ? find_kernel(op.id, compute, c) : nullptr;
+  for (int c = 0; c < 3; ++c)
+    call.kernel[c] = c == 0 || in.size() == 2 ? find_kernel(op.id, compute, c) : nullptr;
   invariant(call.kernel[0] != nullptr, op.name);
   call.params = params;
   call.inputs = static_cast<int>(in.size());
@@ -163,7 +167,8 @@ void run_elementwise(const OpDef& op, const void* params, DType common, std::spa
   int64_t total = element_count(shape);
   LongWork work(static_cast<double>(total) * (op.cost == transcendental_cost ? 1.0 : 0.2));
   kernels::Ctx ctx = kernel_context();
-  int status = kernels::run_tiles(ctx, call, operands, static_cast<int>(shape.size()), shape.data());
+  int status =
+      kernels::run_tiles(ctx, call, operands, static_cast<int>(shape.size()), shape.data());
   invariant(status == kernels::kOk, op.name);
 }
 
@@ -184,7 +189,8 @@ void eval_elementwise(const Eval& e) {
 }
 
 void elementwise_kernels(const OpDef& op, KernelSink& sink) {
-  static constexpr DType all[] = {DType::f32, DType::f64, DType::i32, DType::i64, DType::f16, DType::bf16};
+  static constexpr DType all[] = {DType::f32, DType::f64, DType::i32,
+                                  DType::i64, DType::f16, DType::bf16};
   for (DType t : all) {
     bool floats_only = op.promotion == Promotion::floating;
     if (floats_only && !is_floating(t)) continue;
@@ -205,14 +211,16 @@ void elementwise_kernels(const OpDef& op, KernelSink& sink) {
 
 void elementwise_samples(const OpDef& op, SampleSink& sink) {
   using Input = SampleSink::Input;
-  auto add = [&](std::initializer_list<int64_t> first, std::initializer_list<int64_t> rest, DType t) {
+  auto add = [&](std::initializer_list<int64_t> first, std::initializer_list<int64_t> rest,
+                 DType t) {
     std::vector<Input> in;
     for (int k = 0; k < op.inputs; ++k)
-      in.push_back({Shape(k == 0 ? first : rest), operand_dtype(op, k, t), 0.25, is_floating(t) ? 0.95 : 2.0});
+      in.push_back({Shape(k == 0 ? first : rest), operand_dtype(op, k, t), 0.25,
+                    is_floating(t) ? 0.95 : 2.0});
     sink.add(in, nullptr, 0);
   };
-  for (DType t : {DType::f32, DType::f64, DType::i32, DType::i64, DType::f16, DType::bf16, DType::u8, DType::i8,
-                  DType::i16, DType::bool_}) {
+  for (DType t : {DType::f32, DType::f64, DType::i32, DType::i64, DType::f16, DType::bf16,
+                  DType::u8, DType::i8, DType::i16, DType::bool_}) {
     if (is_floating(t) && op.promotion == Promotion::bitwise) continue;
     if (!is_floating(t) && op.promotion == Promotion::gradient) continue;
     add({3, 5}, {3, 5}, t);

@@ -29,8 +29,8 @@ constexpr OpDef elementwise(OpDef d) {
 /// Which values a gradient rule reads.
 inline constexpr SaveRule kSaveInput[] = {{1, 0}};
 inline constexpr SaveRule kSaveOutput[] = {{0, 1}};
-inline constexpr SaveRule kSaveBoth[] = {{3, 0}};            // both inputs, for either gradient
-inline constexpr SaveRule kSaveOther[] = {{2, 0}, {1, 0}};   // the other input
+inline constexpr SaveRule kSaveBoth[] = {{3, 0}};           // both inputs, for either gradient
+inline constexpr SaveRule kSaveOther[] = {{2, 0}, {1, 0}};  // the other input
 inline constexpr SaveRule kSaveAll[] = {{kAllInputs, 0}};
 
 /// Runs the body of `op` on operands that are already known to fit; for optimizers and copies.

@@ -23,8 +23,10 @@ struct EmbeddingAttrs {
 };
 constexpr Field kFields[] = {
     {"rows", FieldKind::integer, offsetof(EmbeddingAttrs, rows), "rows of the table"},
-    {"padding_idx", FieldKind::integer, offsetof(EmbeddingAttrs, padding_idx), "row that gets no gradient; -1: none"},
-    {"by_frequency", FieldKind::boolean, offsetof(EmbeddingAttrs, by_frequency), "divide each row's gradient by its count"}};
+    {"padding_idx", FieldKind::integer, offsetof(EmbeddingAttrs, padding_idx),
+     "row that gets no gradient; -1: none"},
+    {"by_frequency", FieldKind::boolean, offsetof(EmbeddingAttrs, by_frequency),
+     "divide each row's gradient by its count"}};
 
 /// The indices as dense int64, every one checked.
 Tensor checked_indices(const Tensor& indices, int64_t rows) {
@@ -32,8 +34,8 @@ Tensor checked_indices(const Tensor& indices, int64_t rows) {
   const auto* at = t.data<int64_t>();
   for (int64_t k = 0; k < t.numel(); ++k)
     if (at[k] < 0 || at[k] >= rows) [[unlikely]]
-      fail(ErrorKind::index, "embedding: index {} is out of range for a table of {} rows{}", at[k], rows,
-           position_text(indices.sizes(), k));
+      fail(ErrorKind::index, "embedding: index {} is out of range for a table of {} rows{}", at[k],
+           rows, position_text(indices.sizes(), k));
   return t;
 }
 
@@ -45,15 +47,18 @@ Shape looked_up_shape(Ints indices, int64_t width) {
 
 void eval(const Eval& e) {
   Tensor table = dense(e.in[0]), indices = checked_indices(e.in[1], table.size(0));
-  Tensor out = e.out[0].defined() && e.out[0].is_contiguous() ? e.out[0]
-                                                              : empty(looked_up_shape(indices.sizes(), table.size(1)), table.dtype());
+  Tensor out = e.out[0].defined() && e.out[0].is_contiguous()
+                   ? e.out[0]
+                   : empty(looked_up_shape(indices.sizes(), table.size(1)), table.dtype());
   auto bytes = static_cast<size_t>(table.size(1) * size_of(table.dtype()));
   const auto* at = indices.data<int64_t>();
   LongWork work(static_cast<double>(out.nbytes()) * 0.1);
-  parallel(indices.numel(), 65536 / static_cast<int64_t>(bytes + 1) + 1, [&](int64_t begin, int64_t end) {
-    for (int64_t k = begin; k < end; ++k)
-      std::memcpy(out.data<char>() + static_cast<size_t>(k) * bytes, table.data<char>() + static_cast<size_t>(at[k]) * bytes, bytes);
-  });
+  parallel(indices.numel(), 65536 / static_cast<int64_t>(bytes + 1) + 1,
+           [&](int64_t begin, int64_t end) {
+             for (int64_t k = begin; k < end; ++k)
+               std::memcpy(out.data<char>() + static_cast<size_t>(k) * bytes,
+                           table.data<char>() + static_cast<size_t>(at[k]) * bytes, bytes);
+           });
   if (e.out[0].defined() && !e.out[0].is_same(out)) copy_elements(out, e.out[0]);
   else e.out[0] = out;
 }
@@ -61,11 +66,13 @@ void eval(const Eval& e) {
 /// Positions grouped by the row they name, each group in order.
 struct Buckets {
   std::vector<int64_t> start, positions;
-  Buckets(const int64_t* at, int64_t n, int64_t rows) : start(static_cast<size_t>(rows) + 1), positions(static_cast<size_t>(n)) {
+  Buckets(const int64_t* at, int64_t n, int64_t rows)
+      : start(static_cast<size_t>(rows) + 1), positions(static_cast<size_t>(n)) {
     for (int64_t k = 0; k < n; ++k) ++start[static_cast<size_t>(at[k]) + 1];
     for (size_t r = 1; r < start.size(); ++r) start[r] += start[r - 1];
     std::vector<int64_t> next(start.begin(), start.end() - 1);
-    for (int64_t k = 0; k < n; ++k) positions[static_cast<size_t>(next[static_cast<size_t>(at[k])]++)] = k;
+    for (int64_t k = 0; k < n; ++k)
+      positions[static_cast<size_t>(next[static_cast<size_t>(at[k])]++)] = k;
   }
 };
 
@@ -85,8 +92,10 @@ void eval_gradient(const Eval& e) {
       char* sum = table.data<char>() + static_cast<size_t>(row) * bytes;
       std::memset(sum, 0, bytes);
       if (row == a.padding_idx) continue;
-      for (int64_t k = buckets.start[static_cast<size_t>(row)]; k < buckets.start[static_cast<size_t>(row) + 1]; ++k) {
-        char* more = g.data<char>() + static_cast<size_t>(buckets.positions[static_cast<size_t>(k)]) * bytes;
+      for (int64_t k = buckets.start[static_cast<size_t>(row)];
+           k < buckets.start[static_cast<size_t>(row) + 1]; ++k) {
+        char* more =
+            g.data<char>() + static_cast<size_t>(buckets.positions[static_cast<size_t>(k)]) * bytes;
         kernels::Buf args[] = {{sum, nullptr}, {more, nullptr}, {sum, nullptr}};
         add_rows(args, &width, nullptr);
       }
@@ -101,21 +110,26 @@ Tensor not_padding(const Tensor& indices, const EmbeddingAttrs& a) {
   if (a.padding_idx < 0) return {};
   return unsqueeze(ne(indices, Scalar(a.padding_idx).tensor()), -1);
 }
-Tensor masked(const Tensor& x, const Tensor& keep) { return keep.defined() ? where(keep, x, zeros({}, x.dtype())) : x; }
+Tensor masked(const Tensor& x, const Tensor& keep) {
+  return keep.defined() ? where(keep, x, zeros({}, x.dtype())) : x;
+}
 
 void compose_gradient(const Eval& e) {
   const auto& a = e.attrs<EmbeddingAttrs>();
-  Tensor g = masked(widen(e.in[0]), not_padding(e.in[1], a)), indices = to_dtype(e.in[1], DType::i64);
+  Tensor g = masked(widen(e.in[0]), not_padding(e.in[1], a)),
+         indices = to_dtype(e.in[1], DType::i64);
   IndexAttrs put{{0}, 1};
   const Tensor at[] = {flatten(indices)};
   Tensor flat = reshape(g, Ints({indices.numel(), g.size(-1)}));
-  e.out[0] = rounded(put_at(zeros(Ints({a.rows, g.size(-1)}), g.dtype()), put, at, flat), e.in[0].dtype());
+  e.out[0] =
+      rounded(put_at(zeros(Ints({a.rows, g.size(-1)}), g.dtype()), put, at, flat), e.in[0].dtype());
 }
 
 /// How often each row is named, at least 1, as a column.
 Tensor counts(const Tensor& indices, int64_t rows, DType dtype) {
   Tensor at = flatten(to_dtype(indices, DType::i64)), one = ones({}, dtype);
-  return unsqueeze(maximum(scatter_into_zeros(Shape{rows}, 0, at, ones(at.sizes(), dtype)), one), -1);
+  return unsqueeze(maximum(scatter_into_zeros(Shape{rows}, 0, at, ones(at.sizes(), dtype)), one),
+                   -1);
 }
 
 constexpr SaveRule kSaves[] = {{2, 0}, {}};
@@ -127,7 +141,8 @@ void samples(const OpDef& op, SampleSink& sink) {
       // Forward samples have no padding row: its gradient is zero by decree, not by calculus.
       if (std::string_view(op.name) == "embedding" && padding >= 0) continue;
       EmbeddingAttrs a{6, padding, 0};
-      const SampleSink::Input in[] = {{backward ? Shape{3, 4, 5} : Shape{6, 5}, t}, {Shape{3, 4}, DType::i64, 0, 5}};
+      const SampleSink::Input in[] = {{backward ? Shape{3, 4, 5} : Shape{6, 5}, t},
+                                      {Shape{3, 4}, DType::i64, 0, 5}};
       sink.add(in, &a, sizeof a);
     }
 }
@@ -136,34 +151,58 @@ void samples(const OpDef& op, SampleSink& sink) {
 
 extern OpDef kEmbedding;
 
-constinit OpDef kEmbeddingBackward{.name = "embedding_backward",
-    .doc = "Gradient rows added up, in the order of positions, of (g, indices).", .inputs = 2, .round = Round::fused,
-    .space = Space::opaque, .attr_bytes = sizeof(EmbeddingAttrs), .fields = kFields,
-    .infer = [](const TypeRule& t) {
-      t.out[0] = {t.in[0].dtype, false, Shape{t.attrs<EmbeddingAttrs>().rows, t.in[0].shape.back()}};
-    },
+constinit OpDef kEmbeddingBackward{
+    .name = "embedding_backward",
+    .doc = "Gradient rows added up, in the order of positions, of (g, indices).",
+    .inputs = 2,
+    .round = Round::fused,
+    .space = Space::opaque,
+    .attr_bytes = sizeof(EmbeddingAttrs),
+    .fields = kFields,
+    .infer =
+        [](const TypeRule& t) {
+          t.out[0] = {t.in[0].dtype, false,
+                      Shape{t.attrs<EmbeddingAttrs>().rows, t.in[0].shape.back()}};
+        },
     .eval = eval_gradient,
-    .vjp = [](const Vjp& v) {
-      const auto& a = v.attrs<EmbeddingAttrs>();
-      v.result[0] = masked(apply(kEmbedding, a, {v.grad[0], v.in[1]}), not_padding(v.in[1], a));
-    },
-    .saves = kSaves, .composite = compose_gradient, .cost = cheap_cost, .samples = samples};
-
-constinit OpDef kEmbedding{.name = "embedding", .doc = "Rows of a table at indices, of (table, indices).", .inputs = 2,
-    .round = Round::fused, .space = Space::gather, .attr_bytes = sizeof(EmbeddingAttrs), .fields = kFields,
-    .infer = [](const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, looked_up_shape(t.in[1].shape, t.in[0].shape[1])}; },
-    .eval = eval,
-    .vjp = [](const Vjp& v) {
-      const auto& a = v.attrs<EmbeddingAttrs>();
-      v.result[0] = apply(kEmbeddingBackward, a, {v.grad[0], v.in[1]});
-      if (a.by_frequency) v.result[0] = div(v.result[0], counts(v.in[1], a.rows, v.grad[0].dtype()));
-    },
+    .vjp =
+        [](const Vjp& v) {
+          const auto& a = v.attrs<EmbeddingAttrs>();
+          v.result[0] = masked(apply(kEmbedding, a, {v.grad[0], v.in[1]}), not_padding(v.in[1], a));
+        },
     .saves = kSaves,
-    .composite = [](const Eval& e) {
-      Tensor rows = index_select(e.in[0], 0, flatten(to_dtype(e.in[1], DType::i64)));
-      e.out[0] = reshape(rows, looked_up_shape(e.in[1].sizes(), e.in[0].size(1)));
-    },
-    .cost = cheap_cost, .samples = samples};
+    .composite = compose_gradient,
+    .cost = cheap_cost,
+    .samples = samples};
+
+constinit OpDef kEmbedding{
+    .name = "embedding",
+    .doc = "Rows of a table at indices, of (table, indices).",
+    .inputs = 2,
+    .round = Round::fused,
+    .space = Space::gather,
+    .attr_bytes = sizeof(EmbeddingAttrs),
+    .fields = kFields,
+    .infer =
+        [](const TypeRule& t) {
+          t.out[0] = {t.in[0].dtype, false, looked_up_shape(t.in[1].shape, t.in[0].shape[1])};
+        },
+    .eval = eval,
+    .vjp =
+        [](const Vjp& v) {
+          const auto& a = v.attrs<EmbeddingAttrs>();
+          v.result[0] = apply(kEmbeddingBackward, a, {v.grad[0], v.in[1]});
+          if (a.by_frequency)
+            v.result[0] = div(v.result[0], counts(v.in[1], a.rows, v.grad[0].dtype()));
+        },
+    .saves = kSaves,
+    .composite =
+        [](const Eval& e) {
+          Tensor rows = index_select(e.in[0], 0, flatten(to_dtype(e.in[1], DType::i64)));
+          e.out[0] = reshape(rows, looked_up_shape(e.in[1].sizes(), e.in[0].size(1)));
+        },
+    .cost = cheap_cost,
+    .samples = samples};
 
 namespace {
 
@@ -171,24 +210,30 @@ namespace {
 void limit_norms(const Tensor& weight, const Tensor& indices, double max_norm, double norm_type) {
   NoGrad plain;
   Tensor at = flatten(checked_indices(indices, weight.size(0))), rows = index_select(weight, 0, at);
-  Tensor length = pow(sum(pow(abs(rows), number(norm_type)), Ints({-1}), true), number(1 / norm_type));
-  Tensor factor = where(gt(length, number(max_norm)), div(number(max_norm), add(length, number(1e-7))), ones({}, length.dtype()));
+  Tensor length =
+      pow(sum(pow(abs(rows), number(norm_type)), Ints({-1}), true), number(1 / norm_type));
+  Tensor factor = where(gt(length, number(max_norm)),
+                        div(number(max_norm), add(length, number(1e-7))), ones({}, length.dtype()));
   index_copy_(weight, 0, at, mul(rows, factor));
 }
 
 }  // namespace
 
-Tensor embedding(const Tensor& indices, const Tensor& weight, OptInt padding_idx, OptDouble max_norm, double norm_type,
-                 bool scale_grad_by_freq, bool sparse) {
+Tensor embedding(const Tensor& indices, const Tensor& weight, OptInt padding_idx,
+                 OptDouble max_norm, double norm_type, bool scale_grad_by_freq, bool sparse) {
   if (weight.dim() != 2)
-    fail(ErrorKind::runtime, "embedding: weight must be a table (rows, width), got shape {}", shape_text(weight.sizes()));
+    fail(ErrorKind::runtime, "embedding: weight must be a table (rows, width), got shape {}",
+         shape_text(weight.sizes()));
   if (is_floating(indices.dtype()) || indices.dtype() == DType::bool_)
-    fail(ErrorKind::runtime, "embedding: indices must have an integer dtype, got {}", name(indices.dtype()));
+    fail(ErrorKind::runtime, "embedding: indices must have an integer dtype, got {}",
+         name(indices.dtype()));
   if (sparse)
-    fail(ErrorKind::not_implemented, "embedding: sparse gradients do not exist here; pass sparse=False for a dense one");
+    fail(ErrorKind::not_implemented,
+         "embedding: sparse gradients do not exist here; pass sparse=False for a dense one");
   int64_t rows = weight.size(0), padding = padding_idx.value_or(-1);
   if (padding_idx && (padding < -rows || padding >= rows))
-    fail(ErrorKind::value, "embedding: padding_idx {} is out of range for a table of {} rows", padding, rows);
+    fail(ErrorKind::value, "embedding: padding_idx {} is out of range for a table of {} rows",
+         padding, rows);
   if (padding_idx && padding < 0) padding += rows;
   if (max_norm) limit_norms(weight, indices, *max_norm, norm_type);
   return apply(kEmbedding, EmbeddingAttrs{rows, padding, scale_grad_by_freq}, {weight, indices});
@@ -200,7 +245,8 @@ OpDef* const kOps[] = {&kEmbedding, &kEmbeddingBackward};
 
 const Function kFunctions[] = {
     {"embedding(Tensor input, Tensor weight, int? padding_idx=None, float? max_norm=None, float norm_type=2.0, bool scale_grad_by_freq=False, bool sparse=False) -> Tensor",
-     "Rows of weight (rows, width) at the indices input; the row padding_idx gets no gradient.", kFunction | kNN, thunk<&embedding>},
+     "Rows of weight (rows, width) at the indices input; the row padding_idx gets no gradient.",
+     kFunction | kNN, thunk<&embedding>},
 };
 
 }  // namespace

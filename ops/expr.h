@@ -50,7 +50,9 @@ inline Expr sigmoid(const Expr& a) { return sigmoid(a.t); }
 /// Halves as f32: inside a fused op nothing is rounded to half precision ...
 inline Tensor widen(const Tensor& x) { return is_half(x.dtype()) ? to_dtype(x, DType::f32) : x; }
 /// ... and each output once.
-inline Tensor rounded(const Tensor& y, DType dtype) { return is_half(dtype) ? to_dtype(y, dtype) : y; }
+inline Tensor rounded(const Tensor& y, DType dtype) {
+  return is_half(dtype) ? to_dtype(y, dtype) : y;
+}
 
 /// What a body sees when it runs on tensors.
 struct ExprBody {

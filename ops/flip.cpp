@@ -10,7 +10,8 @@ namespace {
 struct ReverseAttrs {
   Dims dims;
 };
-constexpr Field kFields[] = {{"dims", FieldKind::dims, offsetof(ReverseAttrs, dims), "the reversed dims"}};
+constexpr Field kFields[] = {
+    {"dims", FieldKind::dims, offsetof(ReverseAttrs, dims), "the reversed dims"}};
 
 void eval_reverse(const Eval& e) {
   const Tensor& x = e.in[0];
@@ -38,7 +39,8 @@ Dims distinct_dims(const char* op, const Tensor& x, Ints dims) {
   uint32_t seen = 0;
   for (int64_t given : dims) {
     int64_t d = wrap_dim(given, x.dim(), op);
-    if (seen >> d & 1) fail(ErrorKind::runtime, "{}: dim {} is named twice in {}", op, d, shape_text(dims));
+    if (seen >> d & 1)
+      fail(ErrorKind::runtime, "{}: dim {} is named twice in {}", op, d, shape_text(dims));
     seen |= 1u << d;
     out.v[out.n++] = d;
   }
@@ -47,11 +49,17 @@ Dims distinct_dims(const char* op, const Tensor& x, Ints dims) {
 
 }  // namespace
 
-constinit OpDef kReverse{.name = "reverse", .doc = "A copy with dims reversed.", .space = Space::movement,
-    .attr_bytes = sizeof(ReverseAttrs), .fields = kFields,
-    .infer = [](const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, t.in[0].shape}; }, .eval = eval_reverse,
+constinit OpDef kReverse{
+    .name = "reverse",
+    .doc = "A copy with dims reversed.",
+    .space = Space::movement,
+    .attr_bytes = sizeof(ReverseAttrs),
+    .fields = kFields,
+    .infer = [](const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, t.in[0].shape}; },
+    .eval = eval_reverse,
     .vjp = [](const Vjp& v) { v.result[0] = apply(v.op, v.attrs<ReverseAttrs>(), {v.grad[0]}); },
-    .cost = [](std::span<const Type> in, const void*) { return static_cast<double>(element_count(in[0].shape)); },
+    .cost = [](std::span<const Type> in,
+               const void*) { return static_cast<double>(element_count(in[0].shape)); },
     .samples = reverse_samples};
 
 Tensor flip(const Tensor& x, Ints dims) {
@@ -59,7 +67,8 @@ Tensor flip(const Tensor& x, Ints dims) {
   return apply(kReverse, ReverseAttrs{distinct_dims("flip", x, dims)}, {x});
 }
 Tensor fliplr(const Tensor& x) {
-  if (x.dim() < 2) fail(ErrorKind::runtime, "fliplr: needs at least 2 dims, got shape {}", shape_text(x.sizes()));
+  if (x.dim() < 2)
+    fail(ErrorKind::runtime, "fliplr: needs at least 2 dims, got shape {}", shape_text(x.sizes()));
   return flip(x, Shape{1});
 }
 Tensor flipud(const Tensor& x) {
@@ -82,11 +91,14 @@ Tensor rolled(const Tensor& x, int64_t shift, int64_t dim) {
 Tensor roll(const Tensor& x, Ints shifts, Ints dims) {
   if (dims.empty()) {
     if (shifts.size() != 1)
-      fail(ErrorKind::runtime, "roll: without dims there must be one shift (of the flattened tensor), got {}", shifts.size());
+      fail(ErrorKind::runtime,
+           "roll: without dims there must be one shift (of the flattened tensor), got {}",
+           shifts.size());
     return clone(reshape(rolled(reshape(x, Shape{-1}), shifts[0], 0), x.sizes()));
   }
   if (shifts.size() != dims.size())
-    fail(ErrorKind::runtime, "roll: shifts and dims must be equally many, got {} and {}", shifts.size(), dims.size());
+    fail(ErrorKind::runtime, "roll: shifts and dims must be equally many, got {} and {}",
+         shifts.size(), dims.size());
   Tensor y = x;
   for (size_t i = 0; i < dims.size(); ++i) y = rolled(y, shifts[i], dims[i]);
   return y.is_same(x) ? clone(x) : y;
@@ -109,14 +121,15 @@ OpDef* const kOps[] = {&kReverse};
 constexpr uint16_t kUsual = kFunction | kMethod;
 
 const Function kFunctions[] = {
-    {"flip(Tensor input, int... dims) -> Tensor", "A copy with the given dims reversed.", kUsual, thunk<&flip>},
+    {"flip(Tensor input, int... dims) -> Tensor", "A copy with the given dims reversed.", kUsual,
+     thunk<&flip>},
     {"fliplr(Tensor input) -> Tensor", "Dim 1 reversed.", kUsual, thunk<&fliplr>},
     {"flipud(Tensor input) -> Tensor", "Dim 0 reversed.", kUsual, thunk<&flipud>},
     {"roll(Tensor input, int[] shifts, int[] dims=[]) -> Tensor",
      "Elements moved along dims by shifts, those that leave enter at the other end. Without dims: of the flattened tensor.",
      kUsual, thunk<&roll>},
-    {"rot90(Tensor input, int k=1, int[] dims=[0, 1]) -> Tensor", "Rotated k times by 90 degrees from dims[0] to dims[1].",
-     kUsual, thunk<&rot90>},
+    {"rot90(Tensor input, int k=1, int[] dims=[0, 1]) -> Tensor",
+     "Rotated k times by 90 degrees from dims[0] to dims[1].", kUsual, thunk<&rot90>},
 };
 
 }  // namespace

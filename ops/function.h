@@ -45,8 +45,8 @@ using Tensors = std::span<const Tensor>;
 /// One bound argument. Which member counts follows from the parameter's type in the schema.
 struct Arg {
   bool none = false;
-  Scalar scalar;            // int, float, bool, Scalar, dtype (as integer)
-  Tensor tensor;            // Tensor (numbers arrive as weak 0-dim tensors where the schema allows)
+  Scalar scalar;  // int, float, bool, Scalar, dtype (as integer)
+  Tensor tensor;  // Tensor (numbers arrive as weak 0-dim tensors where the schema allows)
   std::span<const Tensor> tensors;
   Ints ints;
   std::string_view text;
@@ -55,7 +55,15 @@ struct Arg {
 
 /// What a function returned. One Tensor is the hot case.
 struct Result {
-  enum class Kind : uint8_t { tensor, tuple, list, boolean, integer, real, nothing } kind = Kind::nothing;
+  enum class Kind : uint8_t {
+    tensor,
+    tuple,
+    list,
+    boolean,
+    integer,
+    real,
+    nothing
+  } kind = Kind::nothing;
   Tensor tensor;
   std::vector<Tensor> tensors;
   Scalar scalar;
@@ -64,12 +72,12 @@ struct Result {
 using Thunk = void (*)(Arg* args, Result& result);
 
 enum FunctionFlags : uint16_t {
-  kFunction = 1,     // fluxion.NAME
-  kMethod = 2,       // Tensor.NAME
-  kNN = 4,           // fluxion.nn.functional.NAME too
-  kInplace = 8,      // also Tensor.NAME_ : self = NAME(self, ...), written into self
-  kOut = 16,         // also accepts out=
-  kPrivate = 32,     // reachable as fluxion._C.NAME only
+  kFunction = 1,  // fluxion.NAME
+  kMethod = 2,    // Tensor.NAME
+  kNN = 4,        // fluxion.nn.functional.NAME too
+  kInplace = 8,   // also Tensor.NAME_ : self = NAME(self, ...), written into self
+  kOut = 16,      // also accepts out=
+  kPrivate = 32,  // reachable as fluxion._C.NAME only
 };
 
 /// schema: PyTorch's style, for example
@@ -164,10 +172,8 @@ inline void to_result(double v, Result& r) {
 
 template <auto F, class R, class... A, size_t... I>
 void call_with(Arg* args, Result& result, R (*)(A...), std::index_sequence<I...>) {
-  if constexpr (std::is_void_v<R>)
-    F(FromArg<std::remove_cvref_t<A>>::get(args[I])...);
-  else
-    to_result(F(FromArg<std::remove_cvref_t<A>>::get(args[I])...), result);
+  if constexpr (std::is_void_v<R>) F(FromArg<std::remove_cvref_t<A>>::get(args[I])...);
+  else to_result(F(FromArg<std::remove_cvref_t<A>>::get(args[I])...), result);
 }
 template <class R, class... A>
 constexpr size_t arity(R (*)(A...)) {

@@ -13,7 +13,8 @@ using kernels::Combine;
 
 namespace {
 
-constexpr Field kGatherFields[] = {{"axis", FieldKind::integer, offsetof(ScatterAttrs, axis), "the indexed dim"}};
+constexpr Field kGatherFields[] = {
+    {"axis", FieldKind::integer, offsetof(ScatterAttrs, axis), "the indexed dim"}};
 constexpr Field kScatterFields[] = {
     {"axis", FieldKind::integer, offsetof(ScatterAttrs, axis), "the indexed dim"},
     {"combine", FieldKind::integer, offsetof(ScatterAttrs, combine),
@@ -65,7 +66,8 @@ void eval_gather(const Eval& e) {
 }
 
 void vjp_gather(const Vjp& v) {
-  v.result[0] = scatter_into_zeros(v.in[0].sizes(), v.attrs<ScatterAttrs>().axis, v.in[1], v.grad[0]);
+  v.result[0] =
+      scatter_into_zeros(v.in[0].sizes(), v.attrs<ScatterAttrs>().axis, v.in[1], v.grad[0]);
 }
 
 void infer_scatter(const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, t.in[0].shape}; }
@@ -96,7 +98,8 @@ Tensor zero_of(const Tensor& like) { return zeros({}, like.dtype()); }
 
 /// True at the sources that stayed: the last of those that meet in one element.
 Tensor winners(Ints x, int64_t axis, const Tensor& index) {
-  Tensor order = reshape(arange(Scalar(0), Scalar(index.numel()), Scalar(1), DType::i64), index.sizes());
+  Tensor order =
+      reshape(arange(Scalar(0), Scalar(index.numel()), Scalar(1), DType::i64), index.sizes());
   Tensor last = scatter_at(zeros(x, DType::i64), axis, index, order, Combine::replace);
   return eq(gather_at(last, axis, index), order);
 }
@@ -105,7 +108,8 @@ void vjp_scatter(const Vjp& v) {
   const auto& a = v.attrs<ScatterAttrs>();
   const Tensor &g = v.grad[0], &index = v.in[1];
   bool adds = a.combine == Combine::add;
-  if (v.needs(0)) v.result[0] = adds ? g : scatter_at(g, a.axis, index, zero_of(g), Combine::replace);
+  if (v.needs(0))
+    v.result[0] = adds ? g : scatter_at(g, a.axis, index, zero_of(g), Combine::replace);
   if (v.needs(2)) {
     Tensor there = gather_at(g, a.axis, index);
     v.result[2] = adds ? there : where(winners(g.sizes(), a.axis, index), there, zero_of(g));
@@ -117,7 +121,8 @@ void vjp_multiply(const Vjp& v, int64_t axis) {
   const Tensor &g = v.grad[0], &x = v.in[0], &index = v.in[1];
   Tensor source = expand(v.in[2], index.sizes()), one = number(1);
   if (v.needs(0)) {
-    Tensor others = scatter_at(expand(ones({}, x.dtype()), x.sizes()), axis, index, source, Combine::multiply);
+    Tensor others =
+        scatter_at(expand(ones({}, x.dtype()), x.sizes()), axis, index, source, Combine::multiply);
     v.result[0] = mul(g, others);
   }
   if (!v.needs(2)) return;
@@ -146,7 +151,9 @@ void vjp_reduce(const Vjp& v) {
   a.combine == Combine::multiply ? vjp_multiply(v, a.axis) : vjp_extremum(v, a.axis);
 }
 
-double index_cost(std::span<const Type> in, const void*) { return static_cast<double>(element_count(in[1].shape)); }
+double index_cost(std::span<const Type> in, const void*) {
+  return static_cast<double>(element_count(in[1].shape));
+}
 
 void add_samples(const OpDef& op, SampleSink& sink, std::initializer_list<Combine> combines) {
   using Input = SampleSink::Input;
@@ -167,19 +174,47 @@ constexpr SaveRule kSaveEverything[] = {{7, 1}};
 
 }  // namespace
 
-constinit OpDef kGather{.name = "gather", .doc = "The elements of x at index along an axis; the index's shape.",
-    .inputs = 2, .space = Space::gather, .attr_bytes = sizeof(ScatterAttrs), .fields = kGatherFields,
-    .infer = infer_gather, .eval = eval_gather, .vjp = vjp_gather, .saves = kSaveIndex, .cost = index_cost,
+constinit OpDef kGather{
+    .name = "gather",
+    .doc = "The elements of x at index along an axis; the index's shape.",
+    .inputs = 2,
+    .space = Space::gather,
+    .attr_bytes = sizeof(ScatterAttrs),
+    .fields = kGatherFields,
+    .infer = infer_gather,
+    .eval = eval_gather,
+    .vjp = vjp_gather,
+    .saves = kSaveIndex,
+    .cost = index_cost,
     .samples = [](const OpDef& op, SampleSink& s) { add_samples(op, s, {Combine::replace}); }};
-constinit OpDef kScatter{.name = "scatter",
-    .doc = "x with the source (of the index's shape, or one element) put or added in at index along an axis.",
-    .inputs = 3, .space = Space::gather, .attr_bytes = sizeof(ScatterAttrs), .fields = kScatterFields,
-    .infer = infer_scatter, .eval = eval_scatter, .vjp = vjp_scatter, .saves = kSaveIndex, .cost = index_cost,
-    .samples = [](const OpDef& op, SampleSink& s) { add_samples(op, s, {Combine::replace, Combine::add}); }};
-constinit OpDef kScatterReduce{.name = "scatter_reduce",
+constinit OpDef kScatter{
+    .name = "scatter",
+    .doc =
+        "x with the source (of the index's shape, or one element) put or added in at index along an axis.",
+    .inputs = 3,
+    .space = Space::gather,
+    .attr_bytes = sizeof(ScatterAttrs),
+    .fields = kScatterFields,
+    .infer = infer_scatter,
+    .eval = eval_scatter,
+    .vjp = vjp_scatter,
+    .saves = kSaveIndex,
+    .cost = index_cost,
+    .samples = [](const OpDef& op, SampleSink& s) {
+      add_samples(op, s, {Combine::replace, Combine::add});
+    }};
+constinit OpDef kScatterReduce{
+    .name = "scatter_reduce",
     .doc = "x multiplied with, or the extremum with, the source at index along an axis.",
-    .inputs = 3, .space = Space::gather, .attr_bytes = sizeof(ScatterAttrs), .fields = kScatterFields,
-    .infer = infer_scatter, .eval = eval_scatter, .vjp = vjp_reduce, .saves = kSaveEverything, .cost = index_cost,
+    .inputs = 3,
+    .space = Space::gather,
+    .attr_bytes = sizeof(ScatterAttrs),
+    .fields = kScatterFields,
+    .infer = infer_scatter,
+    .eval = eval_scatter,
+    .vjp = vjp_reduce,
+    .saves = kSaveEverything,
+    .cost = index_cost,
     .samples = [](const OpDef& op, SampleSink& s) {
       add_samples(op, s, {Combine::multiply, Combine::maximum, Combine::minimum});
     }};
@@ -187,7 +222,8 @@ constinit OpDef kScatterReduce{.name = "scatter_reduce",
 Tensor gather_at(const Tensor& x, int64_t axis, const Tensor& index) {
   return apply(kGather, ScatterAttrs{axis, Combine::replace}, {x, index});
 }
-Tensor scatter_at(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& source, Combine combine) {
+Tensor scatter_at(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& source,
+                  Combine combine) {
   const OpDef& op = combine <= Combine::add ? kScatter : kScatterReduce;
   return apply(op, ScatterAttrs{axis, combine}, {x, index, source});
 }

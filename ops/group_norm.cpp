@@ -50,9 +50,11 @@ void channel_sums(Row& r) {
 
 /// Rows are channels: g, x, mean, scale, weight, drift, stretch -> gradient of x
 void input_gradient(Row& r) {
-  Value mean = r.load(2), scale = r.load(3), weight = r.load(4), drift = r.load(5), stretch = r.load(6);
+  Value mean = r.load(2), scale = r.load(3), weight = r.load(4), drift = r.load(5),
+        stretch = r.load(6);
   r.each([&](const auto& i) {
-    r.store(7, i, (r.load(0, i) * weight - drift - (r.load(1, i) - mean) * scale * stretch) * scale);
+    r.store(7, i,
+            (r.load(0, i) * weight - drift - (r.load(1, i) - mean) * scale * stretch) * scale);
   });
 }
 
@@ -64,7 +66,9 @@ constexpr Slot kForwardSlots[][6] = {{element, row, row, element, row, row},
 constexpr Slot kSums[] = {element, element, row, row, row, row};
 constexpr Slot kInputGradient[] = {element, element, row, row, row, row, row, element};
 
-constexpr std::span<const Slot> forward_slots(size_t variant, size_t n) { return std::span(kForwardSlots[variant], n); }
+constexpr std::span<const Slot> forward_slots(size_t variant, size_t n) {
+  return std::span(kForwardSlots[variant], n);
+}
 constexpr RowProgram kForwardPrograms[] = {{0, 3, forward_slots(0, 4), forward<false, false>},
                                            {1, 4, forward_slots(1, 5), forward<true, false>},
                                            {2, 4, forward_slots(2, 5), forward<false, true>},
@@ -86,10 +90,13 @@ Groups groups_of(Ints shape, int64_t groups) {
 
 /// One value per group as one per channel of each sample, dense.
 Tensor per_channel(const Tensor& t, const Groups& s) {
-  return dense(expand(reshape(t, Ints({s.samples, s.groups, 1})), Ints({s.samples, s.groups, s.members})));
+  return dense(
+      expand(reshape(t, Ints({s.samples, s.groups, 1})), Ints({s.samples, s.groups, s.members})));
 }
 /// One value per channel as one per channel of each sample, dense.
-Tensor per_sample(const Tensor& t, const Groups& s) { return dense(expand(t, Ints({s.samples, s.channels()}))); }
+Tensor per_sample(const Tensor& t, const Groups& s) {
+  return dense(expand(t, Ints({s.samples, s.channels()})));
+}
 
 void eval(const Eval& e) {
   NoGrad plain;
@@ -99,14 +106,17 @@ void eval(const Eval& e) {
   DType compute = row_compute(x.dtype());
   ensure(e.out[0], x.sizes(), x.dtype());
   for (int k : {1, 2}) ensure(e.out[k], Ints({s.samples, s.groups}), compute);
-  run(e.op, kStatisticsProgram, compute, s.samples * s.groups, s.values(), {&x, &e.out[1], &e.out[2]}, &a.eps);
+  run(e.op, kStatisticsProgram, compute, s.samples * s.groups, s.values(),
+      {&x, &e.out[1], &e.out[2]}, &a.eps);
   Tensor mean = per_channel(e.out[1], s), scale = per_channel(e.out[2], s);
-  Tensor weight = a.has_weight ? per_sample(e.in[1], s) : Tensor(), bias = a.has_bias ? per_sample(e.in.back(), s) : Tensor();
+  Tensor weight = a.has_weight ? per_sample(e.in[1], s) : Tensor(),
+         bias = a.has_bias ? per_sample(e.in.back(), s) : Tensor();
   TensorRefs operands{&x, &mean, &scale};
   operands.add_if(a.has_weight, &weight);
   operands.add_if(a.has_bias, &bias);
   operands.add_if(true, &e.out[0]);
-  run(e.op, kForwardPrograms[a.has_weight + 2 * a.has_bias], compute, s.rows(), s.positions, operands);
+  run(e.op, kForwardPrograms[a.has_weight + 2 * a.has_bias], compute, s.rows(), s.positions,
+      operands);
 }
 
 void compose(const Eval& e) {
@@ -132,13 +142,16 @@ void eval_gradient(const Eval& e) {
   Groups s = groups_of(x.sizes(), a.dims);
   DType compute = row_compute(x.dtype());
   Tensor mean = per_channel(e.in[2], s), scale = per_channel(e.in[3], s);
-  Tensor sums = empty(Ints({s.samples, s.channels()}), compute), products = empty(sums.sizes(), compute);
-  run(e.op, kSumsProgram, compute, s.rows(), s.positions, {&g, &x, &mean, &scale, &sums, &products});
+  Tensor sums = empty(Ints({s.samples, s.channels()}), compute),
+         products = empty(sums.sizes(), compute);
+  run(e.op, kSumsProgram, compute, s.rows(), s.positions,
+      {&g, &x, &mean, &scale, &sums, &products});
   if (a.want_input) {
     ensure(e.out[0], x.sizes(), x.dtype());
     Tensor weight = a.has_weight ? per_sample(widen(e.in[4]), s) : ones(sums.sizes(), compute);
     auto share = [&](const Tensor& t) {
-      Tensor total = sum(reshape(mul(t, weight), Ints({s.samples, s.groups, s.members})), Ints({-1}));
+      Tensor total =
+          sum(reshape(mul(t, weight), Ints({s.samples, s.groups, s.members})), Ints({-1}));
       return per_channel(div(total, number(static_cast<double>(s.values()))), s);
     };
     Tensor drift = share(sums), stretch = share(products);
@@ -155,20 +168,27 @@ void compose_gradient(const Eval& e) {
   const Tensor& x = e.in[1];
   Groups s = groups_of(x.sizes(), a.dims);
   Shape shape{s.samples, s.groups, s.members, s.positions};
-  Tensor g = reshape(widen(e.in[0]), shape), mean = reshape(e.in[2], Ints({s.samples, s.groups, 1, 1}));
-  Tensor scale = reshape(e.in[3], mean.sizes()), normal = mul(sub(reshape(widen(x), shape), mean), scale);
-  Tensor sums = sum(g, Ints({-1})), products = sum(mul(g, normal), Ints({-1}));  // [samples, groups, members]
+  Tensor g = reshape(widen(e.in[0]), shape),
+         mean = reshape(e.in[2], Ints({s.samples, s.groups, 1, 1}));
+  Tensor scale = reshape(e.in[3], mean.sizes()),
+         normal = mul(sub(reshape(widen(x), shape), mean), scale);
+  Tensor sums = sum(g, Ints({-1})),
+         products = sum(mul(g, normal), Ints({-1}));  // [samples, groups, members]
   if (a.want_input) {
-    Tensor weight = a.has_weight ? reshape(widen(e.in[4]), Ints({s.groups, s.members})) : ones({}, sums.dtype());
+    Tensor weight = a.has_weight ? reshape(widen(e.in[4]), Ints({s.groups, s.members}))
+                                 : ones({}, sums.dtype());
     auto share = [&](const Tensor& t) {
-      return unsqueeze(div(sum(mul(t, weight), Ints({-1}), true), number(static_cast<double>(s.values()))), -1);
+      return unsqueeze(
+          div(sum(mul(t, weight), Ints({-1}), true), number(static_cast<double>(s.values()))), -1);
     };
     Tensor weighted = a.has_weight ? mul(g, unsqueeze(weight, -1)) : g;
     Tensor dx = mul(sub(sub(weighted, share(sums)), mul(normal, share(products))), scale);
     e.out[0] = rounded(reshape(dx, x.sizes()), x.dtype());
   }
   DType dtype = a.has_weight ? e.in[4].dtype() : x.dtype();
-  auto per_channel_sum = [&](const Tensor& t) { return rounded(reshape(sum(t, Ints({0})), Ints({s.channels()})), dtype); };
+  auto per_channel_sum = [&](const Tensor& t) {
+    return rounded(reshape(sum(t, Ints({0})), Ints({s.channels()})), dtype);
+  };
   if (a.want_weight) e.out[1] = per_channel_sum(products);
   if (a.want_bias) e.out[2] = per_channel_sum(sums);
 }
@@ -179,54 +199,82 @@ void vjp(const Vjp& v);
 
 }  // namespace
 
-constinit OpDef kGroupNormBackward{.name = "group_norm_backward",
-    .doc = "Gradients of group_norm: (g, x, mean, scale, [weight]) -> (dx, dweight, dbias).", .inputs = 255,
-    .outputs = 3, .round = Round::fused, .space = Space::opaque, .attr_bytes = sizeof(NormGradAttrs),
+constinit OpDef kGroupNormBackward{
+    .name = "group_norm_backward",
+    .doc = "Gradients of group_norm: (g, x, mean, scale, [weight]) -> (dx, dweight, dbias).",
+    .inputs = 255,
+    .outputs = 3,
+    .round = Round::fused,
+    .space = Space::opaque,
+    .attr_bytes = sizeof(NormGradAttrs),
     .fields = kNormGradFields,
-    .infer = [](const TypeRule& t) {
-      Type w{t.attrs<NormGradAttrs>().has_weight ? t.in[4].dtype : t.in[1].dtype, false, Shape{t.in[1].shape[1]}};
-      t.out[0] = t.in[1], t.out[1] = w, t.out[2] = w;
-    },
-    .eval = eval_gradient, .composite = compose_gradient,
-    .kernels = [](const OpDef& op, KernelSink& sink) {
-      emit(op, sink, kSumsProgram);
-      emit(op, sink, kInputGradientProgram);
-    },
+    .infer =
+        [](const TypeRule& t) {
+          Type w{t.attrs<NormGradAttrs>().has_weight ? t.in[4].dtype : t.in[1].dtype, false,
+                 Shape{t.in[1].shape[1]}};
+          t.out[0] = t.in[1], t.out[1] = w, t.out[2] = w;
+        },
+    .eval = eval_gradient,
+    .composite = compose_gradient,
+    .kernels =
+        [](const OpDef& op, KernelSink& sink) {
+          emit(op, sink, kSumsProgram);
+          emit(op, sink, kInputGradientProgram);
+        },
     .cost = rowwise_cost,
-    .samples = [](const OpDef&, SampleSink& sink) {
-      for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
-        for (int64_t weighted : {0, 1}) {
-          NormGradAttrs a{2, weighted, 1, 1, 1};
-          SampleSink::Input statistic{Shape{3, 2}, row_compute(t), 0.5, 1.5};
-          const SampleSink::Input in[] = {{Shape{3, 4, 5}, t}, {Shape{3, 4, 5}, t}, statistic, statistic, {Shape{4}, t, 0.5, 1.5}};
-          sink.add(std::span(in, 4 + static_cast<size_t>(weighted)), &a, sizeof a);
-        }
-    },
+    .samples =
+        [](const OpDef&, SampleSink& sink) {
+          for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
+            for (int64_t weighted : {0, 1}) {
+              NormGradAttrs a{2, weighted, 1, 1, 1};
+              SampleSink::Input statistic{Shape{3, 2}, row_compute(t), 0.5, 1.5};
+              const SampleSink::Input in[] = {{Shape{3, 4, 5}, t},
+                                              {Shape{3, 4, 5}, t},
+                                              statistic,
+                                              statistic,
+                                              {Shape{4}, t, 0.5, 1.5}};
+              sink.add(std::span(in, 4 + static_cast<size_t>(weighted)), &a, sizeof a);
+            }
+        },
     .max_ulp = 64};
 
-constinit OpDef kGroupNorm{.name = "group_norm",
-    .doc = "(x - mean) / sqrt(variance + eps) over each group of channels of each sample, * weight + bias per channel.",
-    .inputs = 255, .outputs = 3, .round = Round::fused, .space = Space::opaque, .attr_bytes = sizeof(NormAttrs),
+constinit OpDef kGroupNorm{
+    .name = "group_norm",
+    .doc =
+        "(x - mean) / sqrt(variance + eps) over each group of channels of each sample, * weight + bias per channel.",
+    .inputs = 255,
+    .outputs = 3,
+    .round = Round::fused,
+    .space = Space::opaque,
+    .attr_bytes = sizeof(NormAttrs),
     .fields = kNormFields,
-    .infer = [](const TypeRule& t) {
-      const Type& x = t.in[0];
-      Type s{row_compute(x.dtype), false, Shape{x.shape[0], t.attrs<NormAttrs>().dims}};
-      t.out[0] = {x.dtype, false, x.shape}, t.out[1] = s, t.out[2] = s;
-    },
-    .eval = eval, .vjp = vjp, .saves = kSaves, .composite = compose,
-    .kernels = [](const OpDef& op, KernelSink& sink) {
-      for (const RowProgram& p : kForwardPrograms) emit(op, sink, p);
-      emit(op, sink, kStatisticsProgram);
-    },
+    .infer =
+        [](const TypeRule& t) {
+          const Type& x = t.in[0];
+          Type s{row_compute(x.dtype), false, Shape{x.shape[0], t.attrs<NormAttrs>().dims}};
+          t.out[0] = {x.dtype, false, x.shape}, t.out[1] = s, t.out[2] = s;
+        },
+    .eval = eval,
+    .vjp = vjp,
+    .saves = kSaves,
+    .composite = compose,
+    .kernels =
+        [](const OpDef& op, KernelSink& sink) {
+          for (const RowProgram& p : kForwardPrograms) emit(op, sink, p);
+          emit(op, sink, kStatisticsProgram);
+        },
     .cost = rowwise_cost,
-    .samples = [](const OpDef&, SampleSink& sink) {
-      for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
-        for (int64_t variant : {0, 1, 2, 3}) {
-          NormAttrs a{1e-5, 2, variant & 1, variant >> 1};
-          const SampleSink::Input in[] = {{Shape{3, 4, 5}, t}, {Shape{4}, t, 0.5, 1.5}, {Shape{4}, t, 0.5, 1.5}};
-          sink.add(std::span(in, 1 + static_cast<size_t>((variant & 1) + (variant >> 1))), &a, sizeof a);
-        }
-    },
+    .samples =
+        [](const OpDef&, SampleSink& sink) {
+          for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
+            for (int64_t variant : {0, 1, 2, 3}) {
+              NormAttrs a{1e-5, 2, variant & 1, variant >> 1};
+              const SampleSink::Input in[] = {
+                  {Shape{3, 4, 5}, t}, {Shape{4}, t, 0.5, 1.5}, {Shape{4}, t, 0.5, 1.5}};
+              sink.add(std::span(in, 1 + static_cast<size_t>((variant & 1) + (variant >> 1))), &a,
+                       sizeof a);
+            }
+        },
     .max_ulp = 64};
 
 namespace {
@@ -262,14 +310,20 @@ void vjp(const Vjp& v) {
 
 }  // namespace
 
-Tensor group_norm(const Tensor& x, int64_t num_groups, const Tensor& weight, const Tensor& bias, double eps) {
+Tensor group_norm(const Tensor& x, int64_t num_groups, const Tensor& weight, const Tensor& bias,
+                  double eps) {
   if (x.dim() < 2)
-    fail(ErrorKind::runtime, "group_norm: the input must be (N, C, ...), of rank 2 or more, got shape {}", shape_text(x.sizes()));
+    fail(ErrorKind::runtime,
+         "group_norm: the input must be (N, C, ...), of rank 2 or more, got shape {}",
+         shape_text(x.sizes()));
   if (num_groups < 1 || x.size(1) % num_groups)
-    fail(ErrorKind::runtime, "group_norm: channels (dim 1) must be divisible by num_groups {}, got input of shape {}",
+    fail(ErrorKind::runtime,
+         "group_norm: channels (dim 1) must be divisible by num_groups {}, got input of shape {}",
          num_groups, shape_text(x.sizes()));
   if (!is_floating(x.dtype()))
-    fail(ErrorKind::runtime, "group_norm: needs a floating point input, got {}. Cast it with .float() first", name(x.dtype()));
+    fail(ErrorKind::runtime,
+         "group_norm: needs a floating point input, got {}. Cast it with .float() first",
+         name(x.dtype()));
   check_per_channel("group_norm", "weight", weight, x.size(1), x.sizes());
   check_per_channel("group_norm", "bias", bias, x.size(1), x.sizes());
   NormAttrs a{eps, num_groups, weight.defined(), bias.defined()};
@@ -285,7 +339,8 @@ OpDef* const kOps[] = {&kGroupNorm, &kGroupNormBackward};
 const Function kFunctions[] = {
     {"group_norm(Tensor input, int num_groups, Tensor? weight=None, Tensor? bias=None, float eps=1e-05) -> Tensor",
      "Brings num_groups groups of channels (dim 1) of each sample to mean 0 and variance 1, then scales and shifts each "
-     "channel.", kFunction | kNN, thunk<&group_norm>},
+     "channel.",
+     kFunction | kNN, thunk<&group_norm>},
 };
 
 }  // namespace

@@ -13,25 +13,34 @@ namespace fluxion {
 namespace {
 
 constexpr Field kFields[] = {
-    {"dims", FieldKind::dims, offsetof(IndexAttrs, dims), "the indexed dims, ascending, one per index tensor"},
-    {"accumulate", FieldKind::boolean, offsetof(IndexAttrs, accumulate), "add to the elements instead of replacing them"},
+    {"dims", FieldKind::dims, offsetof(IndexAttrs, dims),
+     "the indexed dims, ascending, one per index tensor"},
+    {"accumulate", FieldKind::boolean, offsetof(IndexAttrs, accumulate),
+     "add to the elements instead of replacing them"},
 };
 
-bool neighbours(const Dims& dims) { return dims[dims.size() - 1] - dims[0] == static_cast<int64_t>(dims.size()) - 1; }
-bool indexed(const Dims& dims, int64_t d) { return std::ranges::find(Ints(dims), d) != Ints(dims).end(); }
+bool neighbours(const Dims& dims) {
+  return dims[dims.size() - 1] - dims[0] == static_cast<int64_t>(dims.size()) - 1;
+}
+bool indexed(const Dims& dims, int64_t d) {
+  return std::ranges::find(Ints(dims), d) != Ints(dims).end();
+}
 Ints shape_of(const Tensor& t) { return t.sizes(); }
 Ints shape_of(const Type& t) { return t.shape; }
 
 template <class T>
 Shape index_space(const char* op, std::span<const T> indices) {
   Shape space(shape_of(indices[0]));
-  for (size_t i = 1; i < indices.size(); ++i) space = broadcast_shapes(op, space, shape_of(indices[i]));
+  for (size_t i = 1; i < indices.size(); ++i)
+    space = broadcast_shapes(op, space, shape_of(indices[i]));
   return space;
 }
 
 Shape result_shape(const Dims& dims, Ints x, Ints space) {
   Shape out;
-  auto add_space = [&] { for (int64_t s : space) out.push_back(s); };
+  auto add_space = [&] {
+    for (int64_t s : space) out.push_back(s);
+  };
   bool inside = neighbours(dims);
   if (!inside) add_space();
   for (int64_t d = 0; d < static_cast<int64_t>(x.size()); ++d) {
@@ -47,7 +56,8 @@ struct Plan {
   Tensor offsets;
   kernels::RowMove move{};
 
-  Plan(const OpDef& op, const Dims& dims, const Tensor& x, Tensors indices) : space(index_space(op.name, indices)) {
+  Plan(const OpDef& op, const Dims& dims, const Tensor& x, Tensors indices)
+      : space(index_space(op.name, indices)) {
     move.positions = element_count(space);
     offsets = empty(Shape{move.positions}, DType::i64);
     move.offsets = offsets.data<int64_t>();
@@ -74,12 +84,15 @@ struct Plan {
       const Tensor& index = indices[k];
       size_t missing = space.size() - index.dim();
       for (size_t d = 0; d < space.size(); ++d)
-        strides[k][d] = d < missing || index.sizes()[d - missing] == 1 ? 0 : index.strides()[d - missing];
-      operands[k] = {index.data<char>(), index.dtype(), strides[k], x.sizes()[dims[k]], x.strides()[dims[k]]};
+        strides[k][d] =
+            d < missing || index.sizes()[d - missing] == 1 ? 0 : index.strides()[d - missing];
+      operands[k] = {index.data<char>(), index.dtype(), strides[k], x.sizes()[dims[k]],
+                     x.strides()[dims[k]]};
     }
     kernels::Ctx ctx = kernel_context();
     int status = kernels::resolve_indices(ctx, operands, static_cast<int>(indices.size()),
-                                          static_cast<int>(space.size()), space.data(), offsets.data<int64_t>());
+                                          static_cast<int>(space.size()), space.data(),
+                                          offsets.data<int64_t>());
     if (status == kernels::kIndexOutOfRange)
       fail_index(ctx.error[0], dims[ctx.error[3]], ctx.error[2], space, ctx.error[1]);
   }
@@ -101,10 +114,8 @@ void eval_index(const Eval& e) {
   plan.move.rows = out.data<char>();
   LongWork work(static_cast<double>(out.numel()));
   kernels::take_rows(kernel_context(), plan.move);
-  if (!e.out[0].defined())
-    e.out[0] = out;
-  else if (!e.out[0].is_same(out))
-    copy_elements(out, e.out[0]);
+  if (!e.out[0].defined()) e.out[0] = out;
+  else if (!e.out[0].is_same(out)) copy_elements(out, e.out[0]);
 }
 
 void vjp_index(const Vjp& v) {
@@ -116,15 +127,19 @@ void vjp_index(const Vjp& v) {
 void infer_put(const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, t.in[0].shape}; }
 
 /// The values dense in the shape of the indexing result, or a single element.
-Tensor rows_for(const OpDef& op, const Tensor& values, Ints shape, DType dtype, const Tensor& target) {
+Tensor rows_for(const OpDef& op, const Tensor& values, Ints shape, DType dtype,
+                const Tensor& target) {
   if (!can_broadcast(values.sizes(), shape))
-    fail(ErrorKind::runtime, "{}: values of shape {} cannot be broadcast to the indexing result of shape {}", op.name,
+    fail(ErrorKind::runtime,
+         "{}: values of shape {} cannot be broadcast to the indexing result of shape {}", op.name,
          shape_text(values.sizes()), shape_text(shape));
   bool shares = values.storage() == target.storage();
-  bool fits = values.numel() == 1 || (values.is_contiguous() && std::ranges::equal(values.sizes(), shape));
+  bool fits =
+      values.numel() == 1 || (values.is_contiguous() && std::ranges::equal(values.sizes(), shape));
   if (fits && !shares && values.dtype() == dtype) return values;
   Tensor rows = empty(values.numel() == 1 ? Ints{} : shape, dtype);
-  copy_elements(values.numel() == 1 ? alias(values, {}, {}, values.storage_offset()) : values, rows);
+  copy_elements(values.numel() == 1 ? alias(values, {}, {}, values.storage_offset()) : values,
+                rows);
   return rows;
 }
 
@@ -163,7 +178,8 @@ Tensor winners(const Dims& dims, Ints x, Tensors indices, size_t inner) {
     ++every.n;
     places.push_back(x[d]);
   }
-  Tensor order = reshape(arange(Scalar(0), Scalar(element_count(space)), Scalar(1), DType::i64), space);
+  Tensor order =
+      reshape(arange(Scalar(0), Scalar(element_count(space)), Scalar(1), DType::i64), space);
   Tensor last = put_at(zeros(places, DType::i64), {every, 0}, indices, order);
   Shape spread = space;
   for (size_t i = 0; i < inner; ++i) spread.push_back(1);
@@ -179,23 +195,29 @@ void vjp_put(const Vjp& v) {
   if (!v.needs(1)) return;
   v.result[1] = index_at(g, a.dims, indices);
   if (a.accumulate) return;
-  size_t free = g.dim() - a.dims.size(), outer = neighbours(a.dims) ? static_cast<size_t>(a.dims[0]) : 0;
+  size_t free = g.dim() - a.dims.size(),
+         outer = neighbours(a.dims) ? static_cast<size_t>(a.dims[0]) : 0;
   v.result[1] = where(winners(a.dims, g.sizes(), indices, free - outer), v.result[1], zero);
 }
 
 double index_cost(std::span<const Type> in, const void* attrs) {
   const auto& a = *static_cast<const IndexAttrs*>(attrs);
-  return static_cast<double>(element_count(result_shape(a.dims, in[0].shape, index_space("index", in.subspan(1)))));
+  return static_cast<double>(
+      element_count(result_shape(a.dims, in[0].shape, index_space("index", in.subspan(1)))));
 }
-double put_cost(std::span<const Type> in, const void*) { return static_cast<double>(element_count(in[0].shape)); }
+double put_cost(std::span<const Type> in, const void*) {
+  return static_cast<double>(element_count(in[0].shape));
+}
 
 void index_samples(const OpDef& op, SampleSink& sink) {
   using Input = SampleSink::Input;
   bool put = &op == &kIndexPut;
-  auto add = [&](DType t, std::initializer_list<int64_t> x, Dims dims, std::vector<Shape> indices, Shape values) {
+  auto add = [&](DType t, std::initializer_list<int64_t> x, Dims dims, std::vector<Shape> indices,
+                 Shape values) {
     std::vector<Input> in{{Shape(x), t}};
     if (put) in.push_back({values, t});
-    for (size_t k = 0; k < indices.size(); ++k) in.push_back({indices[k], k ? DType::i32 : DType::i64, 0, 2});
+    for (size_t k = 0; k < indices.size(); ++k)
+      in.push_back({indices[k], k ? DType::i32 : DType::i64, 0, 2});
     for (int64_t accumulate = 0; accumulate <= put; ++accumulate) {
       IndexAttrs a{dims, accumulate};
       sink.add(in, &a, sizeof a);
@@ -215,13 +237,32 @@ constexpr SaveRule kSavePutIndices[] = {{~3u, 0}};
 
 }  // namespace
 
-constinit OpDef kIndex{.name = "index", .doc = "The elements of x at the places that index tensors name.",
-    .inputs = 255, .space = Space::gather, .attr_bytes = sizeof(IndexAttrs), .fields = kFields, .infer = infer_index,
-    .eval = eval_index, .vjp = vjp_index, .saves = kSaveIndices, .cost = index_cost, .samples = index_samples};
-constinit OpDef kIndexPut{.name = "index_put",
-    .doc = "x with values put at (or added to) the places that index tensors name, in order of position.",
-    .inputs = 255, .space = Space::gather, .attr_bytes = sizeof(IndexAttrs), .fields = kFields, .infer = infer_put,
-    .eval = eval_put, .vjp = vjp_put, .saves = kSavePutIndices, .cost = put_cost, .samples = index_samples};
+constinit OpDef kIndex{.name = "index",
+                       .doc = "The elements of x at the places that index tensors name.",
+                       .inputs = 255,
+                       .space = Space::gather,
+                       .attr_bytes = sizeof(IndexAttrs),
+                       .fields = kFields,
+                       .infer = infer_index,
+                       .eval = eval_index,
+                       .vjp = vjp_index,
+                       .saves = kSaveIndices,
+                       .cost = index_cost,
+                       .samples = index_samples};
+constinit OpDef kIndexPut{
+    .name = "index_put",
+    .doc =
+        "x with values put at (or added to) the places that index tensors name, in order of position.",
+    .inputs = 255,
+    .space = Space::gather,
+    .attr_bytes = sizeof(IndexAttrs),
+    .fields = kFields,
+    .infer = infer_put,
+    .eval = eval_put,
+    .vjp = vjp_put,
+    .saves = kSavePutIndices,
+    .cost = put_cost,
+    .samples = index_samples};
 
 Tensor index_at(const Tensor& x, const Dims& dims, Tensors indices) {
   Tensor in[kMaxRank + 1] = {x};

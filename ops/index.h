@@ -13,8 +13,9 @@ struct IndexAttrs {
   int64_t accumulate = 0;
 };
 
-extern OpDef kIndex;     // (x, indices...) -> the elements of x there
-extern OpDef kIndexPut;  // (x, values, indices...) -> x with values put, or added, there; in order of position
+extern OpDef kIndex;  // (x, indices...) -> the elements of x there
+extern OpDef
+    kIndexPut;  // (x, values, indices...) -> x with values put, or added, there; in order of position
 
 Tensor index_at(const Tensor& x, const Dims& dims, Tensors indices);
 Tensor put_at(const Tensor& x, const IndexAttrs& attrs, Tensors indices, const Tensor& values);
@@ -27,6 +28,7 @@ Tensor matching(const char* op, const char* what, const Tensor& value, const Ten
 Tensor fill_value(const char* op, const Tensor& value, DType dtype);
 /// "(at position 2 of the index)": where in an index space of that shape, or nothing if it has no dims.
 std::string position_text(Ints space, int64_t position);
-[[noreturn]] void fail_index(int64_t value, int64_t dim, int64_t extent, Ints space, int64_t position);
+[[noreturn]] void fail_index(int64_t value, int64_t dim, int64_t extent, Ints space,
+                             int64_t position);
 
 }  // namespace fluxion

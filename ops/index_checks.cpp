@@ -8,14 +8,15 @@ namespace fluxion {
 
 void check_index_dtype(const char* op, const Tensor& index) {
   if (index.dtype() == DType::i64 || index.dtype() == DType::i32) return;
-  fail(ErrorKind::runtime, "{}: the index must be int64 or int32, got {}. Convert it with .long()", op,
-       name(index.dtype()));
+  fail(ErrorKind::runtime, "{}: the index must be int64 or int32, got {}. Convert it with .long()",
+       op, name(index.dtype()));
 }
 
 Tensor matching(const char* op, const char* what, const Tensor& value, const Tensor& self) {
   if (value.has(kWeak)) return to_dtype(value, self.dtype());
   if (value.dtype() != self.dtype())
-    fail(ErrorKind::runtime, "{}: {} must have the tensor's dtype {}, got {}. Convert it with .to()", op, what,
+    fail(ErrorKind::runtime,
+         "{}: {} must have the tensor's dtype {}, got {}. Convert it with .to()", op, what,
          name(self.dtype()), name(value.dtype()));
   return value;
 }

@@ -18,7 +18,8 @@ struct Slices {
       : x(x_.dim() ? x_ : reshape(x_, Shape{1})), list(index), dim(wrap_dim(dim_, x.dim(), op)) {
     check_index_dtype(op, index);
     if (index.dim() > 1)
-      fail(ErrorKind::index, "{}: the index must have at most one dim, got shape {}", op, shape_text(index.sizes()));
+      fail(ErrorKind::index, "{}: the index must have at most one dim, got shape {}", op,
+           shape_text(index.sizes()));
     if (index.dim() == 0) list = reshape(index, Shape{1});
   }
   IndexAttrs attrs(bool accumulate) const { return {{dim}, accumulate}; }
@@ -33,12 +34,15 @@ Tensor checked_source(const char* op, const Slices& s, const Tensor& source) {
   Tensor v = matching(op, "source", source, s.x);
   if (v.dim() == 0) v = reshape(v, Shape{1});
   if (!std::ranges::equal(v.sizes(), Ints(s.source_shape())))
-    fail(ErrorKind::index, "{}: source must have shape {} (the tensor's, with {} entries along dim {}), got {}", op,
+    fail(ErrorKind::index,
+         "{}: source must have shape {} (the tensor's, with {} entries along dim {}), got {}", op,
          shape_text(s.source_shape()), s.list.numel(), s.dim, shape_text(v.sizes()));
   return v;
 }
 
-Tensor scaled(const Tensor& v, Scalar alpha) { return alpha.as_double() == 1 ? v : mul(v, alpha.tensor()); }
+Tensor scaled(const Tensor& v, Scalar alpha) {
+  return alpha.as_double() == 1 ? v : mul(v, alpha.tensor());
+}
 
 Tensor put_slices(const Tensor& x, const Slices& s, const Tensor& values, bool accumulate) {
   return reshape(put_at(s.x, s.attrs(accumulate), {&s.list, 1}, values), x.sizes());
@@ -60,11 +64,13 @@ Tensor index_select(const Tensor& x, int64_t dim, const Tensor& index) {
   return x.dim() ? rows : reshape(rows, index.numel() == 1 ? Ints{} : rows.sizes());
 }
 
-Tensor index_add(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source, Scalar alpha) {
+Tensor index_add(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source,
+                 Scalar alpha) {
   Slices s("index_add", x, dim, index);
   return put_slices(x, s, scaled(checked_source("index_add", s, source), alpha), true);
 }
-Tensor index_add_(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source, Scalar alpha) {
+Tensor index_add_(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source,
+                  Scalar alpha) {
   Slices s("index_add_", x, dim, index);
   return put_slices_into(x, s, scaled(checked_source("index_add_", s, source), alpha), true);
 }
@@ -79,14 +85,16 @@ Tensor index_copy_(const Tensor& x, int64_t dim, const Tensor& index, const Tens
 }
 
 Tensor index_fill(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& value) {
-  return put_slices(x, Slices("index_fill", x, dim, index), fill_value("index_fill", value, x.dtype()), false);
+  return put_slices(x, Slices("index_fill", x, dim, index),
+                    fill_value("index_fill", value, x.dtype()), false);
 }
 Tensor index_fill_(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& value) {
-  return put_slices_into(x, Slices("index_fill_", x, dim, index), fill_value("index_fill_", value, x.dtype()), false);
+  return put_slices_into(x, Slices("index_fill_", x, dim, index),
+                         fill_value("index_fill_", value, x.dtype()), false);
 }
 
-Tensor index_reduce(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source, std::string_view reduce,
-                    bool include_self) {
+Tensor index_reduce(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source,
+                    std::string_view reduce, bool include_self) {
   Slices s("index_reduce", x, dim, index);
   Tensor v = checked_source("index_reduce", s, source);
   Shape line(s.x.dim(), 1);
@@ -104,8 +112,8 @@ Tensor put(const Tensor& x, const Tensor& index, const Tensor& source, bool accu
   check_index_dtype("put", index);
   Tensor values = matching("put", "source", source, x);
   if (values.numel() != index.numel())
-    fail(ErrorKind::index, "put: source must have as many elements as the index, {}, got {}", index.numel(),
-         values.numel());
+    fail(ErrorKind::index, "put: source must have as many elements as the index, {}, got {}",
+         index.numel(), values.numel());
   Tensor flat = reshape(x, Shape{-1}), v = reshape(values, index.sizes());
   return reshape(put_at(flat, {{0}, accumulate}, {&index, 1}, v), x.sizes());
 }
@@ -115,15 +123,16 @@ namespace {
 constexpr uint16_t kUsual = kFunction | kMethod;
 
 const Function kFunctions[] = {
-    {"index_select(Tensor input, int dim, Tensor index) -> Tensor", "The slices of a dim that a list of indices names.",
-     kUsual | kOut, thunk<&index_select>},
+    {"index_select(Tensor input, int dim, Tensor index) -> Tensor",
+     "The slices of a dim that a list of indices names.", kUsual | kOut, thunk<&index_select>},
     {"index_add(Tensor input, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor",
-     "input with alpha * source added to the slices that the index names, in its order.", kUsual | kOut,
-     thunk<&index_add>},
+     "input with alpha * source added to the slices that the index names, in its order.",
+     kUsual | kOut, thunk<&index_add>},
     {"index_add_(Tensor input, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor",
      "Adds alpha * source to the slices that the index names.", kMethod, thunk<&index_add_>},
     {"index_copy(Tensor input, int dim, Tensor index, Tensor source) -> Tensor",
-     "input with the slices that the index names replaced by those of source.", kUsual | kOut, thunk<&index_copy>},
+     "input with the slices that the index names replaced by those of source.", kUsual | kOut,
+     thunk<&index_copy>},
     {"index_copy_(Tensor input, int dim, Tensor index, Tensor source) -> Tensor",
      "Writes the slices of source where the index says.", kMethod, thunk<&index_copy_>},
     {"index_fill(Tensor input, int dim, Tensor index, Number value) -> Tensor",
@@ -131,10 +140,11 @@ const Function kFunctions[] = {
     {"index_fill_(Tensor input, int dim, Tensor index, Number value) -> Tensor",
      "Fills the slices that the index names with a value.", kMethod, thunk<&index_fill_>},
     {"index_reduce(Tensor input, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor",
-     "Slices of source reduced into those that the index names: 'prod', 'mean', 'amax' or 'amin'.", kUsual | kInplace,
-     thunk<&index_reduce>},
-    {"take(Tensor input, Tensor index) -> Tensor", "The elements at positions in row-major order; the index's shape.",
-     kUsual | kOut, thunk<&take>},
+     "Slices of source reduced into those that the index names: 'prod', 'mean', 'amax' or 'amin'.",
+     kUsual | kInplace, thunk<&index_reduce>},
+    {"take(Tensor input, Tensor index) -> Tensor",
+     "The elements at positions in row-major order; the index's shape.", kUsual | kOut,
+     thunk<&take>},
     {"put(Tensor input, Tensor index, Tensor source, bool accumulate=False) -> Tensor",
      "input with source put at (or added to) positions in row-major order.", kUsual | kInplace,
      thunk<&put>},

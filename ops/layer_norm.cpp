@@ -33,7 +33,9 @@ void forward(Row& r) {
 template <bool Weight>
 void input_gradient(Row& r) {
   Value mean = r.load(2), scale = r.load(3);
-  auto weighted = [&](const auto& i) { return Weight ? r.load(0, i) * r.load(4, i) : r.load(0, i); };
+  auto weighted = [&](const auto& i) {
+    return Weight ? r.load(0, i) * r.load(4, i) : r.load(0, i);
+  };
   auto normal = [&](const auto& i) { return (r.load(1, i) - mean) * scale; };
   auto sums = r.reduce({Binary::add, Binary::add}, [&](const auto& i) -> std::vector<Term> {
     Value g = weighted(i);
@@ -63,8 +65,10 @@ constexpr Slot kInputGradient[] = {element, element, row, row, element};
 constexpr Slot kWeightedInputGradient[] = {element, element, row, row, column, element};
 constexpr Slot kWeightGradient[] = {element, element, row, row, column, column};
 
-constexpr RowProgram kForward[] = {{0, 1, kPlain, forward<false, false>}, {1, 2, kOne, forward<true, false>},
-                                   {2, 2, kOne, forward<false, true>}, {3, 3, kBoth, forward<true, true>}};
+constexpr RowProgram kForward[] = {{0, 1, kPlain, forward<false, false>},
+                                   {1, 2, kOne, forward<true, false>},
+                                   {2, 2, kOne, forward<false, true>},
+                                   {3, 3, kBoth, forward<true, true>}};
 constexpr RowProgram kInputGradients[] = {{0, 4, kInputGradient, input_gradient<false>},
                                           {1, 5, kWeightedInputGradient, input_gradient<true>}};
 constexpr ColumnProgram kWeightGradients{2, 4, kWeightGradient, weight_gradient};
@@ -122,7 +126,8 @@ void compose_gradient(const Eval& e) {
   const Tensor& x = e.in[1];
   auto [rows, n] = rows_of(x.sizes(), static_cast<size_t>(a.dims));
   auto flat = [&](const Tensor& t) { return reshape(widen(t), Ints({rows, n})); };
-  Tensor g = flat(e.in[0]), mean = reshape(e.in[2], Ints({rows, 1})), scale = reshape(e.in[3], Ints({rows, 1}));
+  Tensor g = flat(e.in[0]), mean = reshape(e.in[2], Ints({rows, 1})),
+         scale = reshape(e.in[3], Ints({rows, 1}));
   Tensor normal = mul(sub(flat(x), mean), scale), count = number(static_cast<double>(n));
   if (a.want_input) {
     Tensor weighted = a.has_weight ? mul(g, reshape(widen(e.in[4]), Ints({n}))) : g;
@@ -157,56 +162,83 @@ void vjp(const Vjp& v);
 
 }  // namespace
 
-constinit OpDef kLayerNormBackward{.name = "layer_norm_backward",
-    .doc = "Gradients of layer_norm: (g, x, mean, scale, [weight]) -> (dx, dweight, dbias).", .inputs = 255,
-    .outputs = 3, .round = Round::fused, .space = Space::rowwise, .attr_bytes = sizeof(NormGradAttrs),
+constinit OpDef kLayerNormBackward{
+    .name = "layer_norm_backward",
+    .doc = "Gradients of layer_norm: (g, x, mean, scale, [weight]) -> (dx, dweight, dbias).",
+    .inputs = 255,
+    .outputs = 3,
+    .round = Round::fused,
+    .space = Space::rowwise,
+    .attr_bytes = sizeof(NormGradAttrs),
     .fields = kNormGradFields,
-    .infer = [](const TypeRule& t) {
-      const auto& a = t.attrs<NormGradAttrs>();
-      const Type& x = t.in[1];
-      Type w{a.has_weight ? t.in[4].dtype : x.dtype, false, Shape(Ints(x.shape).last(static_cast<size_t>(a.dims)))};
-      t.out[0] = x, t.out[1] = w, t.out[2] = w;
-    },
-    .eval = eval_gradient, .composite = compose_gradient,
-    .kernels = [](const OpDef& op, KernelSink& sink) {
-      for (const RowProgram& p : kInputGradients) emit(op, sink, p);
-      emit(op, sink, kWeightGradients);
-    },
+    .infer =
+        [](const TypeRule& t) {
+          const auto& a = t.attrs<NormGradAttrs>();
+          const Type& x = t.in[1];
+          Type w{a.has_weight ? t.in[4].dtype : x.dtype, false,
+                 Shape(Ints(x.shape).last(static_cast<size_t>(a.dims)))};
+          t.out[0] = x, t.out[1] = w, t.out[2] = w;
+        },
+    .eval = eval_gradient,
+    .composite = compose_gradient,
+    .kernels =
+        [](const OpDef& op, KernelSink& sink) {
+          for (const RowProgram& p : kInputGradients) emit(op, sink, p);
+          emit(op, sink, kWeightGradients);
+        },
     .cost = rowwise_cost,
-    .samples = [](const OpDef&, SampleSink& sink) {
-      for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
-        for (int64_t weighted : {0, 1}) {
-          NormGradAttrs a{1, weighted, 1, 1, 1};
-          DType s = row_compute(t);
-          const SampleSink::Input in[] = {{Shape{4, 9}, t}, {Shape{4, 9}, t}, {Shape{4, 1}, s, -0.5, 0.5},
-                                          {Shape{4, 1}, s, 0.5, 1.5}, {Shape{9}, t, 0.5, 1.5}};
-          sink.add(std::span(in, 4 + static_cast<size_t>(weighted)), &a, sizeof a);
-        }
-    },
+    .samples =
+        [](const OpDef&, SampleSink& sink) {
+          for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
+            for (int64_t weighted : {0, 1}) {
+              NormGradAttrs a{1, weighted, 1, 1, 1};
+              DType s = row_compute(t);
+              const SampleSink::Input in[] = {{Shape{4, 9}, t},
+                                              {Shape{4, 9}, t},
+                                              {Shape{4, 1}, s, -0.5, 0.5},
+                                              {Shape{4, 1}, s, 0.5, 1.5},
+                                              {Shape{9}, t, 0.5, 1.5}};
+              sink.add(std::span(in, 4 + static_cast<size_t>(weighted)), &a, sizeof a);
+            }
+        },
     .max_ulp = 64};
 
-constinit OpDef kLayerNorm{.name = "layer_norm",
-    .doc = "(x - mean) / sqrt(variance + eps) * weight + bias over the last dims; also mean and 1 / sqrt(variance + eps).",
-    .inputs = 255, .outputs = 3, .round = Round::fused, .space = Space::rowwise, .attr_bytes = sizeof(NormAttrs),
+constinit OpDef kLayerNorm{
+    .name = "layer_norm",
+    .doc =
+        "(x - mean) / sqrt(variance + eps) * weight + bias over the last dims; also mean and 1 / sqrt(variance + eps).",
+    .inputs = 255,
+    .outputs = 3,
+    .round = Round::fused,
+    .space = Space::rowwise,
+    .attr_bytes = sizeof(NormAttrs),
     .fields = kNormFields,
-    .infer = [](const TypeRule& t) {
-      const Type& x = t.in[0];
-      Type s{row_compute(x.dtype), false, statistics_shape(x.shape, t.attrs<NormAttrs>().dims)};
-      t.out[0] = {x.dtype, false, x.shape}, t.out[1] = s, t.out[2] = s;
-    },
-    .eval = eval, .vjp = vjp, .saves = kSaves, .composite = compose,
-    .kernels = [](const OpDef& op, KernelSink& sink) {
-      for (const RowProgram& p : kForward) emit(op, sink, p);
-    },
+    .infer =
+        [](const TypeRule& t) {
+          const Type& x = t.in[0];
+          Type s{row_compute(x.dtype), false, statistics_shape(x.shape, t.attrs<NormAttrs>().dims)};
+          t.out[0] = {x.dtype, false, x.shape}, t.out[1] = s, t.out[2] = s;
+        },
+    .eval = eval,
+    .vjp = vjp,
+    .saves = kSaves,
+    .composite = compose,
+    .kernels =
+        [](const OpDef& op, KernelSink& sink) {
+          for (const RowProgram& p : kForward) emit(op, sink, p);
+        },
     .cost = rowwise_cost,
-    .samples = [](const OpDef&, SampleSink& sink) {
-      for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
-        for (int64_t variant : {0, 1, 2, 3}) {
-          NormAttrs a{1e-5, 2, variant & 1, variant >> 1};
-          const SampleSink::Input in[] = {{Shape{4, 3, 7}, t}, {Shape{3, 7}, t, 0.5, 1.5}, {Shape{3, 7}, t}};
-          sink.add(std::span(in, 1 + static_cast<size_t>((variant & 1) + (variant >> 1))), &a, sizeof a);
-        }
-    },
+    .samples =
+        [](const OpDef&, SampleSink& sink) {
+          for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
+            for (int64_t variant : {0, 1, 2, 3}) {
+              NormAttrs a{1e-5, 2, variant & 1, variant >> 1};
+              const SampleSink::Input in[] = {
+                  {Shape{4, 3, 7}, t}, {Shape{3, 7}, t, 0.5, 1.5}, {Shape{3, 7}, t}};
+              sink.add(std::span(in, 1 + static_cast<size_t>((variant & 1) + (variant >> 1))), &a,
+                       sizeof a);
+            }
+        },
     .max_ulp = 64};
 
 namespace {
@@ -227,7 +259,8 @@ void vjp(const Vjp& v) {
 
 }  // namespace
 
-Tensor layer_norm(const Tensor& x, Ints normalized_shape, const Tensor& weight, const Tensor& bias, double eps) {
+Tensor layer_norm(const Tensor& x, Ints normalized_shape, const Tensor& weight, const Tensor& bias,
+                  double eps) {
   check_trailing_norm("layer_norm", x, normalized_shape, weight, bias);
   NormAttrs a{eps, static_cast<int64_t>(normalized_shape.size()), weight.defined(), bias.defined()};
   Tensor out[3];

@@ -24,7 +24,8 @@ namespace {
 struct MseAttrs {
   int64_t mean;
 };
-constexpr Field kMseFields[] = {{"mean", FieldKind::boolean, offsetof(MseAttrs, mean), "divide by the number of elements"}};
+constexpr Field kMseFields[] = {
+    {"mean", FieldKind::boolean, offsetof(MseAttrs, mean), "divide by the number of elements"}};
 
 void squares(Row& r) {
   r.store_row(2, r.reduce_sum([&](const auto& i) -> Term {
@@ -39,7 +40,8 @@ void slopes(Row& r) {
 }
 constexpr Slot kSquaresSlots[] = {Extent::element, Extent::element, Extent::row};
 constexpr Slot kSlopesSlots[] = {Extent::scalar, Extent::element, Extent::element, Extent::element};
-constexpr RowProgram kSquares{0, 2, kSquaresSlots, squares, 0.3}, kSlopes{0, 3, kSlopesSlots, slopes, 0.3};
+constexpr RowProgram kSquares{0, 2, kSquaresSlots, squares, 0.3},
+    kSlopes{0, 3, kSlopesSlots, slopes, 0.3};
 
 void eval_mse(const Eval& e) {
   Tensor x = dense(e.in[0]), target = dense(e.in[1]);
@@ -48,17 +50,21 @@ void eval_mse(const Eval& e) {
   run_flat(e.op, kSquares, compute, x.numel(), {&x, &target, &partials});
   double total = sum_in_order(partials), count = static_cast<double>(x.numel());
   if (e.attrs<MseAttrs>().mean)
-    total = compute == DType::f64 ? total / count : static_cast<float>(total) / static_cast<float>(count);
+    total = compute == DType::f64 ? total / count
+                                  : static_cast<float>(total) / static_cast<float>(count);
   ensure(e.out[0], {}, x.dtype());
   store_double(e.out[0].data<char>(), e.out[0].dtype(), total);
 }
 
-double slope_factor(const MseAttrs& a, const Tensor& x) { return a.mean ? 2 / static_cast<double>(x.numel()) : 2; }
+double slope_factor(const MseAttrs& a, const Tensor& x) {
+  return a.mean ? 2 / static_cast<double>(x.numel()) : 2;
+}
 
 void eval_mse_gradient(const Eval& e) {
   Tensor x = dense(e.in[1]), target = dense(e.in[2]);
   double factor = slope_factor(e.attrs<MseAttrs>(), x);
-  Tensor dx = e.out[0].defined() && e.out[0].is_contiguous() ? e.out[0] : empty(x.sizes(), x.dtype());
+  Tensor dx =
+      e.out[0].defined() && e.out[0].is_contiguous() ? e.out[0] : empty(x.sizes(), x.dtype());
   run_flat(e.op, kSlopes, row_compute(x.dtype()), x.numel(), {&e.in[0], &x, &target, &dx}, &factor);
   if (!e.out[0].defined()) e.out[0] = dx;
   else if (!e.out[0].is_same(dx)) copy_elements(dx, e.out[0]);
@@ -75,34 +81,58 @@ void mse_samples(const OpDef& op, SampleSink& sink) {
 
 }  // namespace
 
-constinit OpDef kMseLossBackward{.name = "mse_loss_backward", .doc = "(x - target) * (g * 2 / count) of (g, x, target).",
-    .inputs = 3, .round = Round::fused, .space = Space::opaque, .attr_bytes = sizeof(MseAttrs), .fields = kMseFields,
-    .infer = [](const TypeRule& t) { t.out[0] = t.in[1]; }, .eval = eval_mse_gradient,
-    .composite = [](const Eval& e) {
-      Tensor x = widen(e.in[1]), scale = mul(widen(e.in[0]), number(slope_factor(e.attrs<MseAttrs>(), e.in[1])));
-      e.out[0] = rounded(mul(sub(x, widen(e.in[2])), scale), e.in[1].dtype());
-    },
-    .kernels = [](const OpDef& op, KernelSink& sink) { emit(op, sink, kSlopes); }, .cost = cheap_cost,
-    .samples = mse_samples, .max_ulp = 2};
+constinit OpDef kMseLossBackward{
+    .name = "mse_loss_backward",
+    .doc = "(x - target) * (g * 2 / count) of (g, x, target).",
+    .inputs = 3,
+    .round = Round::fused,
+    .space = Space::opaque,
+    .attr_bytes = sizeof(MseAttrs),
+    .fields = kMseFields,
+    .infer = [](const TypeRule& t) { t.out[0] = t.in[1]; },
+    .eval = eval_mse_gradient,
+    .composite =
+        [](const Eval& e) {
+          Tensor x = widen(e.in[1]),
+                 scale = mul(widen(e.in[0]), number(slope_factor(e.attrs<MseAttrs>(), e.in[1])));
+          e.out[0] = rounded(mul(sub(x, widen(e.in[2])), scale), e.in[1].dtype());
+        },
+    .kernels = [](const OpDef& op, KernelSink& sink) { emit(op, sink, kSlopes); },
+    .cost = cheap_cost,
+    .samples = mse_samples,
+    .max_ulp = 2};
 
-constinit OpDef kMseLoss{.name = "mse_loss", .doc = "The sum or mean of (x - target)^2.", .inputs = 2,
-    .round = Round::fused, .space = Space::opaque, .attr_bytes = sizeof(MseAttrs), .fields = kMseFields,
-    .infer = [](const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, Shape{}}; }, .eval = eval_mse,
-    .vjp = [](const Vjp& v) {
-      Tensor dx = apply(kMseLossBackward, v.attrs<MseAttrs>(), {v.grad[0], v.in[0], v.in[1]});
-      if (v.needs(0)) v.result[0] = dx;
-      if (v.needs(1)) v.result[1] = neg(dx);
-    },
+constinit OpDef kMseLoss{
+    .name = "mse_loss",
+    .doc = "The sum or mean of (x - target)^2.",
+    .inputs = 2,
+    .round = Round::fused,
+    .space = Space::opaque,
+    .attr_bytes = sizeof(MseAttrs),
+    .fields = kMseFields,
+    .infer = [](const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, Shape{}}; },
+    .eval = eval_mse,
+    .vjp =
+        [](const Vjp& v) {
+          Tensor dx = apply(kMseLossBackward, v.attrs<MseAttrs>(), {v.grad[0], v.in[0], v.in[1]});
+          if (v.needs(0)) v.result[0] = dx;
+          if (v.needs(1)) v.result[1] = neg(dx);
+        },
     .saves = kSaveBoth,
-    .composite = [](const Eval& e) {
-      Tensor d = sub(widen(e.in[0]), widen(e.in[1])), total = sum(flatten(mul(d, d)), Ints({0}));
-      if (e.attrs<MseAttrs>().mean) total = div(total, number(static_cast<double>(d.numel())));
-      e.out[0] = rounded(total, e.in[0].dtype());
-    },
-    .kernels = [](const OpDef& op, KernelSink& sink) { emit(op, sink, kSquares); }, .cost = cheap_cost,
-    .samples = mse_samples, .max_ulp = 16};
+    .composite =
+        [](const Eval& e) {
+          Tensor d = sub(widen(e.in[0]), widen(e.in[1])),
+                 total = sum(flatten(mul(d, d)), Ints({0}));
+          if (e.attrs<MseAttrs>().mean) total = div(total, number(static_cast<double>(d.numel())));
+          e.out[0] = rounded(total, e.in[0].dtype());
+        },
+    .kernels = [](const OpDef& op, KernelSink& sink) { emit(op, sink, kSquares); },
+    .cost = cheap_cost,
+    .samples = mse_samples,
+    .max_ulp = 16};
 
-Reduction reduction_of(const char* op, std::string_view text, OptBool size_average, OptBool reduce) {
+Reduction reduction_of(const char* op, std::string_view text, OptBool size_average,
+                       OptBool reduce) {
   if (size_average || reduce) {
     if (!reduce.value_or(true)) return kReduceNone;
     return size_average.value_or(true) ? kReduceMean : kReduceSum;
@@ -113,13 +143,16 @@ Reduction reduction_of(const char* op, std::string_view text, OptBool size_avera
   fail(ErrorKind::value, "{}: reduction must be 'none', 'mean' or 'sum', got '{}'", op, text);
 }
 
-Tensor checked_classes(const char* op, const Tensor& target, int64_t classes, int64_t ignore_index) {
+Tensor checked_classes(const char* op, const Tensor& target, int64_t classes,
+                       int64_t ignore_index) {
   Tensor t = dense(to_dtype(target, DType::i64));
   const auto* values = t.data<int64_t>();
   for (int64_t k = 0; k < t.numel(); ++k)
     if ((values[k] < 0 || values[k] >= classes) && values[k] != ignore_index) [[unlikely]]
-      fail(ErrorKind::index, "{}: target {} is out of range for {} classes{}. Entries equal to ignore_index "
-           "({}) do not count", op, values[k], classes, position_text(target.sizes(), k), ignore_index);
+      fail(ErrorKind::index,
+           "{}: target {} is out of range for {} classes{}. Entries equal to ignore_index "
+           "({}) do not count",
+           op, values[k], classes, position_text(target.sizes(), k), ignore_index);
   return t;
 }
 
@@ -172,27 +205,36 @@ Tensor kl_div(const Tensor& input, const Tensor& target, OptBool size_average, O
     values = mul(exp(target), sub(target, input));
   } else {  // 0 * log(0) is 0
     Tensor positive = gt(target, number(0));
-    values = sub(mul(target, log(where(positive, target, ones({}, target.dtype())))), mul(target, input));
+    values = sub(mul(target, log(where(positive, target, ones({}, target.dtype())))),
+                 mul(target, input));
   }
   if (reduction == "batchmean" && !size_average && !reduce)
     return div(sum(values), number(static_cast<double>(input.dim() ? input.size(0) : 1)));
   return reduced(values, reduction_of("kl_div", reduction, size_average, reduce));
 }
 
-Tensor nll_loss(const Tensor& input, const Tensor& target, const Tensor& weight, OptBool size_average,
-                int64_t ignore_index, OptBool reduce, std::string_view reduction) {
+Tensor nll_loss(const Tensor& input, const Tensor& target, const Tensor& weight,
+                OptBool size_average, int64_t ignore_index, OptBool reduce,
+                std::string_view reduction) {
   const char* op = "nll_loss";
   Reduction r = reduction_of(op, reduction, size_average, reduce);
-  if (input.dim() == 0) fail(ErrorKind::runtime, "{}: the input must be (C) or (N, C, ...), got a 0-dim tensor", op);
+  if (input.dim() == 0)
+    fail(ErrorKind::runtime, "{}: the input must be (C) or (N, C, ...), got a 0-dim tensor", op);
   int64_t dim = input.dim() > 1 ? 1 : 0, classes = input.size(dim);
   Shape wanted = without_dim(input.sizes(), dim, false);
   if (is_floating(target.dtype()) || !std::ranges::equal(target.sizes(), Ints(wanted)))
-    fail(ErrorKind::value, "{}: for input of shape {} the target must be class indices of shape {}, got {} of shape {}",
-         op, shape_text(input.sizes()), shape_text(wanted), name(target.dtype()), shape_text(target.sizes()));
+    fail(
+        ErrorKind::value,
+        "{}: for input of shape {} the target must be class indices of shape {}, got {} of shape {}",
+        op, shape_text(input.sizes()), shape_text(wanted), name(target.dtype()),
+        shape_text(target.sizes()));
   Tensor t = checked_classes(op, target, classes, ignore_index);
-  Tensor counted = ne(t, Scalar(ignore_index).tensor()), safe = where(counted, t, Scalar(0).tensor());
-  Tensor zero = zeros({}, input.dtype()), values = neg(squeeze(gather(input, dim, unsqueeze(safe, dim)), OptInts(Ints(&dim, 1))));
-  Tensor factor = weight.defined() ? reshape(index_select(weight, 0, flatten(safe)), safe.sizes()) : ones({}, input.dtype());
+  Tensor counted = ne(t, Scalar(ignore_index).tensor()),
+         safe = where(counted, t, Scalar(0).tensor());
+  Tensor zero = zeros({}, input.dtype()),
+         values = neg(squeeze(gather(input, dim, unsqueeze(safe, dim)), OptInts(Ints(&dim, 1))));
+  Tensor factor = weight.defined() ? reshape(index_select(weight, 0, flatten(safe)), safe.sizes())
+                                   : ones({}, input.dtype());
   values = where(counted, mul(values, factor), zero);
   if (r != kReduceMean) return reduced(values, r);
   return div(sum(values), sum(where(counted, factor, zero)));
@@ -208,9 +250,11 @@ const Function kFunctions[] = {
     {"l1_loss(Tensor input, Tensor target, bool? size_average=None, bool? reduce=None, str reduction='mean', Tensor? weight=None) -> Tensor",
      "|input - target|, reduced.", kNN, thunk<&l1_loss>},
     {"kl_div(Tensor input, Tensor target, bool? size_average=None, bool? reduce=None, str reduction='mean', bool log_target=False) -> Tensor",
-     "target * (log(target) - input) of log probabilities input; 'batchmean' divides the sum by the batch size.", kFunction | kNN, thunk<&kl_div>},
+     "target * (log(target) - input) of log probabilities input; 'batchmean' divides the sum by the batch size.",
+     kFunction | kNN, thunk<&kl_div>},
     {"nll_loss(Tensor input, Tensor target, Tensor? weight=None, bool? size_average=None, int ignore_index=-100, bool? reduce=None, str reduction='mean') -> Tensor",
-     "-input at the target class of log probabilities (N, C, ...) or (C), weighed and reduced.", kNN, thunk<&nll_loss>},
+     "-input at the target class of log probabilities (N, C, ...) or (C), weighed and reduced.",
+     kNN, thunk<&nll_loss>},
 };
 
 }  // namespace

@@ -9,7 +9,8 @@ namespace fluxion {
 enum Reduction : int64_t { kReduceNone = 0, kReduceMean = 1, kReduceSum = 2 };
 
 /// PyTorch's reduction names and its two older flags. Raises for another name.
-Reduction reduction_of(const char* op, std::string_view text, OptBool size_average = {}, OptBool reduce = {});
+Reduction reduction_of(const char* op, std::string_view text, OptBool size_average = {},
+                       OptBool reduce = {});
 /// The values, their mean or their sum.
 Tensor reduced(const Tensor& values, Reduction r);
 /// Class indices as dense int64; raises for one that is neither in [0, classes) nor ignore_index.

@@ -14,9 +14,10 @@ extern OpDef kSelect;  // where
 namespace {
 
 void infer_nonzero(const TypeRule& t) {
-  fail(ErrorKind::not_implemented,
-       "{}: how many elements are nonzero is known only when it runs. Use where() or masked_fill(), which keep the shape",
-       t.op.name);
+  fail(
+      ErrorKind::not_implemented,
+      "{}: how many elements are nonzero is known only when it runs. Use where() or masked_fill(), which keep the shape",
+      t.op.name);
 }
 
 void eval_nonzero(const Eval& e) {
@@ -28,29 +29,32 @@ void eval_nonzero(const Eval& e) {
   int64_t count = kernels::count_true(ctx, mask.data<char>(), mask.numel());
   Tensor out = empty(Shape{count, x.dim()}, DType::i64);
   kernels::true_coordinates(ctx, mask.data<char>(), x.dim(), x.sizes().data(), out.data<int64_t>());
-  if (e.out[0].defined())
-    copy_elements(out, e.out[0]);
-  else
-    e.out[0] = out;
+  if (e.out[0].defined()) copy_elements(out, e.out[0]);
+  else e.out[0] = out;
 }
 
 void check_mask(const char* op, const Tensor& mask) {
   if (mask.dtype() != DType::bool_)
-    fail(ErrorKind::runtime, "{}: the mask must be a bool tensor, got {}. Compare it, for example with != 0", op,
+    fail(ErrorKind::runtime,
+         "{}: the mask must be a bool tensor, got {}. Compare it, for example with != 0", op,
          name(mask.dtype()));
 }
 
 void check_fits(const char* op, const Tensor& mask, const Tensor& x) {
   if (!can_broadcast(mask.sizes(), x.sizes()))
-    fail(ErrorKind::runtime, "{}: the mask's shape {} cannot be broadcast to the tensor's shape {}", op,
-         shape_text(mask.sizes()), shape_text(x.sizes()));
+    fail(ErrorKind::runtime, "{}: the mask's shape {} cannot be broadcast to the tensor's shape {}",
+         op, shape_text(mask.sizes()), shape_text(x.sizes()));
 }
 
 }  // namespace
 
-constinit OpDef kNonzero{.name = "nonzero", .doc = "The coordinates of the nonzero elements, one row each, in order.",
-    .infer = infer_nonzero, .eval = eval_nonzero,
-    .cost = [](std::span<const Type> in, const void*) { return static_cast<double>(element_count(in[0].shape)); },
+constinit OpDef kNonzero{
+    .name = "nonzero",
+    .doc = "The coordinates of the nonzero elements, one row each, in order.",
+    .infer = infer_nonzero,
+    .eval = eval_nonzero,
+    .cost = [](std::span<const Type> in,
+               const void*) { return static_cast<double>(element_count(in[0].shape)); },
     .samples = [](const OpDef&, SampleSink&) {}};  // its type depends on values
 
 Tensor nonzero(const Tensor& x) { return apply(kNonzero, {x}); }
@@ -96,7 +100,8 @@ Tensor masked_scatter(const Tensor& x, const Tensor& mask, const Tensor& source)
   Tensor values = matching("masked_scatter", "source", source, x);
   Tensor wide = expand(mask, shape), places = select(nonzero(reshape(wide, Shape{-1})), 1, 0);
   if (places.numel() > values.numel())
-    fail(ErrorKind::runtime, "masked_scatter: the mask is true at {} places, but source has {} elements",
+    fail(ErrorKind::runtime,
+         "masked_scatter: the mask is true at {} places, but source has {} elements",
          places.numel(), values.numel());
   Tensor first = narrow(reshape(values, Shape{-1}), 0, 0, places.numel());
   Tensor flat = reshape(expand(x, shape), Shape{-1});
@@ -109,34 +114,36 @@ namespace {
 void call_nonzero(Arg* args, Result& result) {
   if (args[1].scalar.i)
     thunk<static_cast<std::vector<Tensor> (*)(const Tensor&, bool)>(&nonzero)>(args, result);
-  else
-    thunk<static_cast<Tensor (*)(const Tensor&)>(&nonzero)>(args, result);
+  else thunk<static_cast<Tensor (*)(const Tensor&)>(&nonzero)>(args, result);
 }
 
 OpDef* const kOps[] = {&kNonzero};
 
 const Function kFunctions[] = {
-    {"nonzero(Tensor input) -> Tensor", "The coordinates of the nonzero elements as rows of an int64 matrix.",
-     kFunction | kMethod, thunk<static_cast<Tensor (*)(const Tensor&)>(&nonzero)>},
+    {"nonzero(Tensor input) -> Tensor",
+     "The coordinates of the nonzero elements as rows of an int64 matrix.", kFunction | kMethod,
+     thunk<static_cast<Tensor (*)(const Tensor&)>(&nonzero)>},
     {"nonzero(Tensor input, *, bool as_tuple) -> Tensor[]",
      "With as_tuple=True one index tensor per dim: x[x.nonzero(as_tuple=True)] are the nonzero elements.",
      kFunction | kMethod, call_nonzero},
-    {"argwhere(Tensor input) -> Tensor", "The coordinates of the nonzero elements as rows of an int64 matrix.",
-     kFunction | kMethod, thunk<&argwhere>},
+    {"argwhere(Tensor input) -> Tensor",
+     "The coordinates of the nonzero elements as rows of an int64 matrix.", kFunction | kMethod,
+     thunk<&argwhere>},
     {"where(Tensor condition) -> Tensor[]", "nonzero(condition, as_tuple=True).", kFunction,
      thunk<static_cast<std::vector<Tensor> (*)(const Tensor&)>(&where)>},
-    {"count_nonzero(Tensor input, int[]? dim=None) -> Tensor", "How many elements are nonzero, in all or along dims.",
-     kFunction | kMethod, thunk<&count_nonzero>},
+    {"count_nonzero(Tensor input, int[]? dim=None) -> Tensor",
+     "How many elements are nonzero, in all or along dims.", kFunction | kMethod,
+     thunk<&count_nonzero>},
     {"masked_select(Tensor input, Tensor mask) -> Tensor",
-     "The elements where the bool mask holds, in row-major order, as a 1-dim tensor.", kFunction | kMethod | kOut,
-     thunk<&masked_select>},
+     "The elements where the bool mask holds, in row-major order, as a 1-dim tensor.",
+     kFunction | kMethod | kOut, thunk<&masked_select>},
     {"masked_fill(Tensor input, Tensor mask, Number value) -> Tensor",
      "value where the bool mask holds, else input.", kFunction | kMethod, thunk<&masked_fill>},
-    {"masked_fill_(Tensor input, Tensor mask, Number value) -> Tensor", "Writes value where the bool mask holds.",
-     kMethod, thunk<&masked_fill_>},
+    {"masked_fill_(Tensor input, Tensor mask, Number value) -> Tensor",
+     "Writes value where the bool mask holds.", kMethod, thunk<&masked_fill_>},
     {"masked_scatter(Tensor input, Tensor mask, Tensor source) -> Tensor",
-     "The elements of source, in order, where the bool mask holds, else input.", kFunction | kMethod | kInplace,
-     thunk<&masked_scatter>},
+     "The elements of source, in order, where the bool mask holds, else input.",
+     kFunction | kMethod | kInplace, thunk<&masked_scatter>},
 };
 
 }  // namespace

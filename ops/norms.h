@@ -23,17 +23,25 @@ struct NormGradAttrs {
 };
 inline constexpr Field kNormFields[] = {
     {"eps", FieldKind::real, offsetof(NormAttrs, eps), "added to the variance or mean square"},
-    {"dims", FieldKind::integer, offsetof(NormAttrs, dims), "how many trailing dims are normalised, or how many groups"},
-    {"has_weight", FieldKind::boolean, offsetof(NormAttrs, has_weight), "whether an input scales the result"},
-    {"has_bias", FieldKind::boolean, offsetof(NormAttrs, has_bias), "whether the last input is added to the result"},
+    {"dims", FieldKind::integer, offsetof(NormAttrs, dims),
+     "how many trailing dims are normalised, or how many groups"},
+    {"has_weight", FieldKind::boolean, offsetof(NormAttrs, has_weight),
+     "whether an input scales the result"},
+    {"has_bias", FieldKind::boolean, offsetof(NormAttrs, has_bias),
+     "whether the last input is added to the result"},
 };
 
 inline constexpr Field kNormGradFields[] = {
-    {"dims", FieldKind::integer, offsetof(NormGradAttrs, dims), "how many trailing dims are normalised, or how many groups"},
-    {"has_weight", FieldKind::boolean, offsetof(NormGradAttrs, has_weight), "whether the last input is the weight"},
-    {"want_input", FieldKind::boolean, offsetof(NormGradAttrs, want_input), "compute the gradient of the input"},
-    {"want_weight", FieldKind::boolean, offsetof(NormGradAttrs, want_weight), "compute the gradient of the weight"},
-    {"want_bias", FieldKind::boolean, offsetof(NormGradAttrs, want_bias), "compute the gradient of the bias"},
+    {"dims", FieldKind::integer, offsetof(NormGradAttrs, dims),
+     "how many trailing dims are normalised, or how many groups"},
+    {"has_weight", FieldKind::boolean, offsetof(NormGradAttrs, has_weight),
+     "whether the last input is the weight"},
+    {"want_input", FieldKind::boolean, offsetof(NormGradAttrs, want_input),
+     "compute the gradient of the input"},
+    {"want_weight", FieldKind::boolean, offsetof(NormGradAttrs, want_weight),
+     "compute the gradient of the weight"},
+    {"want_bias", FieldKind::boolean, offsetof(NormGradAttrs, want_bias),
+     "compute the gradient of the bias"},
 };
 
 /// x, and those of weight and bias that are defined.
@@ -53,8 +61,10 @@ class NormInputs {
 /// x.shape with the last `dims` sizes 1.
 Shape statistics_shape(Ints shape, int64_t dims);
 /// Raises unless x is floating and ends with `normalized_shape`, which weight and bias have too.
-void check_trailing_norm(const char* op, const Tensor& x, Ints normalized_shape, const Tensor& weight, const Tensor& bias);
+void check_trailing_norm(const char* op, const Tensor& x, Ints normalized_shape,
+                         const Tensor& weight, const Tensor& bias);
 /// Raises unless a given weight or bias has one element per channel.
-void check_per_channel(const char* op, const char* argument, const Tensor& t, int64_t channels, Ints shape);
+void check_per_channel(const char* op, const char* argument, const Tensor& t, int64_t channels,
+                       Ints shape);
 
 }  // namespace fluxion

@@ -9,7 +9,7 @@
 #include "tensor/tensor.h"
 
 namespace fluxion::loops {
-class Body;      // loops/elementwise.h
+class Body;  // loops/elementwise.h
 }
 
 namespace fluxion {
@@ -129,19 +129,19 @@ enum class Round : uint8_t { node, fused, transparent };
 /// Elementwise result types.
 enum class Promotion : uint8_t {
   none,
-  promote,     // PyTorch's common type
-  floating,    // common type, integers become the default float
-  compare,     // common type in, bool out
-  bitwise,     // common type of integers and bools
-  choose,      // a bool, then operands of a common type
-  gradient     // all inputs have the type of the first (gradients of elementwise ops)
+  promote,   // PyTorch's common type
+  floating,  // common type, integers become the default float
+  compare,   // common type in, bool out
+  bitwise,   // common type of integers and bools
+  choose,    // a bool, then operands of a common type
+  gradient   // all inputs have the type of the first (gradients of elementwise ops)
 };
 
 struct OpDef {
   const char* name;
   const char* doc;
   uint16_t version = 1;
-  uint16_t id = 0;  // position in ops/table.cpp; set when the table is first used
+  uint16_t id = 0;     // position in ops/table.cpp; set when the table is first used
   uint8_t inputs = 1;  // 255: any number
   uint8_t outputs = 1;
   bool view = false;  // the result aliases the first input
@@ -153,14 +153,14 @@ struct OpDef {
 
   void (*infer)(const TypeRule&) = nullptr;
   void (*eval)(const Eval&) = nullptr;
-  void (*vjp)(const Vjp&) = nullptr;           // null: derived from composite, or not differentiable
-  std::span<const SaveRule> saves = {};        // per input; the last one stands for the rest
-  void (*scalar)(loops::Body&) = nullptr;      // elementwise: the scalar body
-  void (*composite)(const Eval&) = nullptr;    // composites: the meaning in other ops
+  void (*vjp)(const Vjp&) = nullptr;         // null: derived from composite, or not differentiable
+  std::span<const SaveRule> saves = {};      // per input; the last one stands for the rest
+  void (*scalar)(loops::Body&) = nullptr;    // elementwise: the scalar body
+  void (*composite)(const Eval&) = nullptr;  // composites: the meaning in other ops
   void (*kernels)(const OpDef&, KernelSink&) = nullptr;
   double (*cost)(std::span<const Type>, const void* attrs) = nullptr;  // flops-like units
   void (*samples)(const OpDef&, SampleSink&) = nullptr;
-  double max_ulp = 0;                          // 0: exact or inherited from its parts
+  double max_ulp = 0;  // 0: exact or inherited from its parts
 };
 
 /// All ops, in table order. Adding an op is one file and one line in ops/table.cpp.

@@ -5,9 +5,9 @@
 
 namespace fluxion {
 
-#define FLUXION_OPERATOR(op, function)                                                                     \
-  inline Tensor operator op(const Tensor& a, const Tensor& b) { return function(a, b); }                   \
-  inline Tensor operator op(const Tensor& a, Scalar b) { return function(a, b.tensor()); }                 \
+#define FLUXION_OPERATOR(op, function)                                                     \
+  inline Tensor operator op(const Tensor& a, const Tensor& b) { return function(a, b); }   \
+  inline Tensor operator op(const Tensor& a, Scalar b) { return function(a, b.tensor()); } \
   inline Tensor operator op(Scalar a, const Tensor& b) { return function(a.tensor(), b); }
 FLUXION_OPERATOR(+, add)
 FLUXION_OPERATOR(-, sub)

@@ -36,9 +36,15 @@ struct Task {
 bool direct(const Tensor& t, DType dtype) { return t.dtype() == dtype && t.is_contiguous(); }
 
 /// Tensors that are not dense in the compute dtype step as copies.
-void step_copies(const OpDef& op, std::span<const Tensor> tensors, DType compute, const StepAttrs& attrs) {
+void step_copies(const OpDef& op, std::span<const Tensor> tensors, DType compute,
+                 const StepAttrs& attrs) {
   Tensor copies[kMaxStepTensors];
-  Task task{{}, tensors.size(), tensors[0].numel(), compute, require_kernel(op, compute, static_cast<uint8_t>(attrs.variant)), attrs};
+  Task task{{},
+            tensors.size(),
+            tensors[0].numel(),
+            compute,
+            require_kernel(op, compute, static_cast<uint8_t>(attrs.variant)),
+            attrs};
   for (size_t k = 0; k < tensors.size(); ++k) {
     copies[k] = empty(tensors[k].sizes(), compute);
     copy_elements(tensors[k], copies[k]);
@@ -127,15 +133,16 @@ void sweep(const OpDef& op, std::span<const Tensors> lists, FunctionRef<StepAttr
   run_tasks(std::span(tasks.data(), tasks.size()));
 }
 
-void check_lists(const char* op, std::span<const Tensors> lists, std::span<const char* const> names) {
+void check_lists(const char* op, std::span<const Tensors> lists,
+                 std::span<const char* const> names) {
   for (size_t k = 1; k < lists.size(); ++k) {
     if (lists[k].size() != lists[0].size())
-      fail(ErrorKind::value, "{}: {} must have as many tensors as {}, {}, got {}", op, names[k], names[0],
-           lists[0].size(), lists[k].size());
+      fail(ErrorKind::value, "{}: {} must have as many tensors as {}, {}, got {}", op, names[k],
+           names[0], lists[0].size(), lists[k].size());
     for (size_t i = 0; i < lists[k].size(); ++i)
       if (!std::ranges::equal(lists[k][i].sizes(), lists[0][i].sizes()))
-        fail(ErrorKind::value, "{}: {}[{}] must have the shape of {}[{}], {}, got {}", op, names[k], i, names[0], i,
-             shape_text(lists[0][i].sizes()), shape_text(lists[k][i].sizes()));
+        fail(ErrorKind::value, "{}: {}[{}] must have the shape of {}[{}], {}, got {}", op, names[k],
+             i, names[0], i, shape_text(lists[0][i].sizes()), shape_text(lists[k][i].sizes()));
   }
 }
 

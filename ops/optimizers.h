@@ -7,7 +7,7 @@
 
 namespace fluxion {
 
-inline constexpr size_t kMaxStepTensors = 5;   // parameter, gradient and up to three states
+inline constexpr size_t kMaxStepTensors = 5;  // parameter, gradient and up to three states
 inline constexpr size_t kMaxStepParams = 8;
 
 /// A step as an op: inputs are the tensors in order, outputs all but the gradient. Attributes: kMaxStepParams doubles,
@@ -35,6 +35,7 @@ void compose_step(const Eval&, std::span<const StepBody>);
 void sweep(const OpDef&, std::span<const Tensors> lists, FunctionRef<StepAttrs(size_t i)> attrs);
 
 /// Raises unless every list has as many tensors as the first, of the same shapes.
-void check_lists(const char* op, std::span<const Tensors> lists, std::span<const char* const> names);
+void check_lists(const char* op, std::span<const Tensors> lists,
+                 std::span<const char* const> names);
 
 }  // namespace fluxion

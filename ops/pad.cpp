@@ -15,8 +15,10 @@ struct PadAttrs {
   double value;
 };
 constexpr Field kFields[] = {
-    {"low", FieldKind::dims, offsetof(PadAttrs, low), "elements added before each dim; negative: removed"},
-    {"high", FieldKind::dims, offsetof(PadAttrs, high), "elements added behind each dim; negative: removed"},
+    {"low", FieldKind::dims, offsetof(PadAttrs, low),
+     "elements added before each dim; negative: removed"},
+    {"high", FieldKind::dims, offsetof(PadAttrs, high),
+     "elements added behind each dim; negative: removed"},
     {"value", FieldKind::real, offsetof(PadAttrs, value), "what is added"},
 };
 
@@ -25,7 +27,8 @@ Shape padded_shape(Ints x, const PadAttrs& a) {
   for (size_t d = 0; d < x.size(); ++d) {
     out[d] = checked_add(checked_add(x[d], a.low[d]), a.high[d]);
     if (out[d] < 0)
-      fail(ErrorKind::runtime, "pad: ({}, {}) removes more than the {} elements of dim {} of shape {}", a.low[d],
+      fail(ErrorKind::runtime,
+           "pad: ({}, {}) removes more than the {} elements of dim {} of shape {}", a.low[d],
            a.high[d], x[d], d, shape_text(x));
   }
   return out;
@@ -40,7 +43,8 @@ Tensor inner(const Tensor& t, const Dims& low, const Dims& high, int sign) {
   Shape sizes(t.sizes());
   int64_t offset = t.storage_offset();
   for (size_t d = 0; d < sizes.size(); ++d) {
-    int64_t before = std::max<int64_t>(0, sign * low[d]), behind = std::max<int64_t>(0, sign * high[d]);
+    int64_t before = std::max<int64_t>(0, sign * low[d]),
+            behind = std::max<int64_t>(0, sign * high[d]);
     sizes[d] = std::max<int64_t>(0, sizes[d] - before - behind);
     offset += before * t.strides()[d];
   }
@@ -54,7 +58,8 @@ void fill_around(const Tensor& out, const PadAttrs& a) {
   Tensor value = scalar(a.value, out.dtype());
   for (size_t d = 0; d < sizes.size(); ++d) {
     int64_t size = sizes[d], stride = out.strides()[d];
-    int64_t before = std::clamp<int64_t>(a.low[d], 0, size), behind = std::clamp<int64_t>(a.high[d], 0, size - before);
+    int64_t before = std::clamp<int64_t>(a.low[d], 0, size),
+            behind = std::clamp<int64_t>(a.high[d], 0, size - before);
     auto fill = [&](int64_t from, int64_t count) {
       sizes[d] = count;
       if (count) copy_elements(value, alias(out, sizes, out.strides(), start + from * stride));
@@ -97,10 +102,17 @@ void pad_samples(const OpDef&, SampleSink& sink) {
 
 }  // namespace
 
-constinit OpDef kPad{.name = "pad", .doc = "Dims grown by a value, or cropped where the amount is negative.",
-    .space = Space::movement, .attr_bytes = sizeof(PadAttrs), .fields = kFields, .infer = infer_pad, .eval = eval_pad,
+constinit OpDef kPad{
+    .name = "pad",
+    .doc = "Dims grown by a value, or cropped where the amount is negative.",
+    .space = Space::movement,
+    .attr_bytes = sizeof(PadAttrs),
+    .fields = kFields,
+    .infer = infer_pad,
+    .eval = eval_pad,
     .vjp = vjp_pad,
-    .cost = [](std::span<const Type> in, const void*) { return static_cast<double>(element_count(in[0].shape)); },
+    .cost = [](std::span<const Type> in,
+               const void*) { return static_cast<double>(element_count(in[0].shape)); },
     .samples = pad_samples};
 
 Tensor shifted(const Tensor& x, int64_t axis, int64_t by, double fill) {
@@ -129,16 +141,22 @@ struct Mode {
   Source source;
   int64_t limit_below_size;  // amounts up to size - this; -1: any
 };
-constexpr Mode kModes[] = {{"reflect", reflected, 1}, {"replicate", replicated, -1}, {"circular", wrapped, 0}};
+constexpr Mode kModes[] = {
+    {"reflect", reflected, 1}, {"replicate", replicated, -1}, {"circular", wrapped, 0}};
 
 Tensor extended(const Tensor& x, const Mode& mode, int64_t dim, int64_t before, int64_t behind) {
   if (before == 0 && behind == 0) return x;
-  int64_t size = x.sizes()[dim], limit = mode.limit_below_size < 0 ? INT64_MAX : size - mode.limit_below_size;
+  int64_t size = x.sizes()[dim],
+          limit = mode.limit_below_size < 0 ? INT64_MAX : size - mode.limit_below_size;
   if (before > limit || behind > limit || (size == 0 && before + behind > 0))
-    fail(ErrorKind::runtime, "pad: mode '{}' can add at most {} elements to either end of dim {} of shape {}, got ({}, {})",
-         mode.name, std::max<int64_t>(size ? limit : 0, 0), dim, shape_text(x.sizes()), before, behind);
+    fail(
+        ErrorKind::runtime,
+        "pad: mode '{}' can add at most {} elements to either end of dim {} of shape {}, got ({}, {})",
+        mode.name, std::max<int64_t>(size ? limit : 0, 0), dim, shape_text(x.sizes()), before,
+        behind);
   if (before + behind + size < 0)
-    fail(ErrorKind::runtime, "pad: ({}, {}) removes more than the {} elements of dim {}", before, behind, size, dim);
+    fail(ErrorKind::runtime, "pad: ({}, {}) removes more than the {} elements of dim {}", before,
+         behind, size, dim);
   std::vector<int64_t> places;
   for (int64_t j = -before; j < size + behind; ++j) places.push_back(mode.source(j, size));
   Tensor list = index_list(places);
@@ -150,7 +168,8 @@ Tensor extended(const Tensor& x, const Mode& mode, int64_t dim, int64_t before, 
 Tensor pad(const Tensor& x, Ints amounts, std::string_view mode, OptDouble value) {
   int64_t rank = x.dim(), pairs = static_cast<int64_t>(amounts.size()) / 2;
   if (amounts.size() % 2 || pairs > rank)
-    fail(ErrorKind::runtime, "pad: needs (before, behind) for at most {} dims, last dim first, got {} numbers", rank,
+    fail(ErrorKind::runtime,
+         "pad: needs (before, behind) for at most {} dims, last dim first, got {} numbers", rank,
          amounts.size());
   if (mode == "constant") {
     PadAttrs a{Dims(Shape(rank, 0)), Dims(Shape(rank, 0)), value.value_or(0)};
@@ -166,10 +185,12 @@ Tensor pad(const Tensor& x, Ints amounts, std::string_view mode, OptDouble value
   for (const Mode& m : kModes)
     if (mode == m.name) {
       Tensor y = x;
-      for (int64_t i = 0; i < pairs; ++i) y = extended(y, m, rank - 1 - i, amounts[2 * i], amounts[2 * i + 1]);
+      for (int64_t i = 0; i < pairs; ++i)
+        y = extended(y, m, rank - 1 - i, amounts[2 * i], amounts[2 * i + 1]);
       return y;
     }
-  fail(ErrorKind::not_implemented, "pad: mode must be 'constant', 'reflect', 'replicate' or 'circular', got '{}'", mode);
+  fail(ErrorKind::not_implemented,
+       "pad: mode must be 'constant', 'reflect', 'replicate' or 'circular', got '{}'", mode);
 }
 
 namespace {

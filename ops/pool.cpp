@@ -13,7 +13,8 @@ namespace fluxion {
 namespace {
 
 struct PoolAttrs {
-  int64_t kh, kw, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, oh, ow, include_pad, divisor, h, w;
+  int64_t kh, kw, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, oh, ow, include_pad,
+      divisor, h, w;
 };
 constexpr Field kFields[] = {
     {"kh", FieldKind::integer, offsetof(PoolAttrs, kh), "window height"},
@@ -27,14 +28,29 @@ constexpr Field kFields[] = {
     {"oh", FieldKind::integer, offsetof(PoolAttrs, oh), "result height"},
     {"ow", FieldKind::integer, offsetof(PoolAttrs, ow), "result width"},
     {"include_pad", FieldKind::boolean, offsetof(PoolAttrs, include_pad), "average counts padding"},
-    {"divisor", FieldKind::integer, offsetof(PoolAttrs, divisor), "average divides by this unless 0"},
+    {"divisor", FieldKind::integer, offsetof(PoolAttrs, divisor),
+     "average divides by this unless 0"},
     {"h", FieldKind::integer, offsetof(PoolAttrs, h), "input height"},
     {"w", FieldKind::integer, offsetof(PoolAttrs, w), "input width"},
 };
 
 kernels::PoolShape shape_of(const PoolAttrs& a, const Tensor& t) {
-  return {t.sizes()[0] * t.sizes()[1], a.h, a.w, a.oh, a.ow, a.kh, a.kw, a.stride_h, a.stride_w, a.pad_h, a.pad_w,
-          a.dilation_h, a.dilation_w, a.include_pad != 0, a.divisor, t.dtype()};
+  return {t.sizes()[0] * t.sizes()[1],
+          a.h,
+          a.w,
+          a.oh,
+          a.ow,
+          a.kh,
+          a.kw,
+          a.stride_h,
+          a.stride_w,
+          a.pad_h,
+          a.pad_w,
+          a.dilation_h,
+          a.dilation_w,
+          a.include_pad != 0,
+          a.divisor,
+          t.dtype()};
 }
 
 /// Dense, in the dtype windows are computed in.
@@ -57,7 +73,8 @@ void eval_max(const Eval& e) {
   Shape s = pooled(a, x.sizes());
   Tensor y = empty(s, x.dtype()), place = empty(s, DType::i64);
   LongWork busy(static_cast<double>(y.numel() * a.kh * a.kw));
-  if (y.numel()) kernels::max_pool(kernel_context(), shape_of(a, x), x.data(), y.data(), place.data<int64_t>());
+  if (y.numel())
+    kernels::max_pool(kernel_context(), shape_of(a, x), x.data(), y.data(), place.data<int64_t>());
   deliver(e.out[0], y, e.in[0].dtype());
   deliver(e.out[1], place, DType::i64);
 }
@@ -89,14 +106,17 @@ void eval_max_gradient(const Eval& e) {
     NoGrad plain;
     gx = zeros(Shape{g.sizes()[0], g.sizes()[1], a.h, a.w}, g.dtype());
   }
-  if (g.numel()) kernels::max_pool_gradient(kernel_context(), shape_of(a, g), g.data(), place.data<int64_t>(), gx.data());
+  if (g.numel())
+    kernels::max_pool_gradient(kernel_context(), shape_of(a, g), g.data(), place.data<int64_t>(),
+                               gx.data());
   deliver(e.out[0], gx, e.in[0].dtype());
 }
 
 /// What stood at the places that won.
 void vjp_max_gradient(const Vjp& v) {
   Ints x = v.grad[0].sizes(), y = v.in[1].sizes();
-  Tensor planes = reshape(v.grad[0], Shape{x[0], x[1], x[2] * x[3]}), places = reshape(v.in[1], Shape{y[0], y[1], y[2] * y[3]});
+  Tensor planes = reshape(v.grad[0], Shape{x[0], x[1], x[2] * x[3]}),
+         places = reshape(v.in[1], Shape{y[0], y[1], y[2] * y[3]});
   v.result[0] = reshape(gather(planes, 2, places), y);
 }
 
@@ -110,7 +130,8 @@ double pool_cost(std::span<const Type> in, const void* a) { return 4 * cheap_cos
 constexpr PoolAttrs kSample{2, 2, 2, 2, 0, 0, 1, 1, 2, 3, 1, 0, 4, 6};
 void samples(const OpDef& op, SampleSink& sink) {
   for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
-    SampleSink::Input pooled{Shape{2, 3, 2, 3}, t}, in[] = {{Shape{2, 3, 4, 6}, t}, {Shape{2, 3, 2, 3}, DType::i64, 0, 23}};
+    SampleSink::Input pooled{Shape{2, 3, 2, 3}, t},
+        in[] = {{Shape{2, 3, 4, 6}, t}, {Shape{2, 3, 2, 3}, DType::i64, 0, 23}};
     if (op.eval == eval_max_gradient || op.eval == eval_avg_gradient) in[0] = pooled;
     sink.add(std::span(in, op.inputs), &kSample, sizeof kSample);
   }
@@ -131,71 +152,124 @@ constexpr OpDef pool_op(OpDef d) {
 
 extern OpDef kMaxPoolGradient, kAvgPoolGradient;
 
-constinit OpDef kMaxPool = pool_op({.name = "max_pool", .doc = "The largest element of each window and its flat place in the plane.",
-    .outputs = 2,
-    .infer = [](const TypeRule& t) {
-      Shape s = pooled(t.attrs<PoolAttrs>(), t.in[0].shape);
-      t.out[0] = {t.in[0].dtype, false, s};
-      t.out[1] = {DType::i64, false, s};
-    },
-    .eval = eval_max,
-    .vjp = [](const Vjp& v) {
-      if (v.grad[0].defined()) v.result[0] = apply(kMaxPoolGradient, v.attrs<PoolAttrs>(), {v.grad[0], v.out[1]});
-    },
-    .saves = kSavePlace});
-constinit OpDef kMaxPoolGradient = pool_op({.name = "max_pool_gradient", .doc = "Each window's gradient at the place that won: (g, place).",
-    .inputs = 2, .infer = infer_gradient, .eval = eval_max_gradient, .vjp = vjp_max_gradient, .saves = kSavePlaceInput});
-constinit OpDef kAvgPool = pool_op({.name = "avg_pool", .doc = "The mean of each window.",
-    .infer = [](const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, pooled(t.attrs<PoolAttrs>(), t.in[0].shape)}; },
-    .eval = eval_avg,
-    .vjp = [](const Vjp& v) { v.result[0] = apply(kAvgPoolGradient, v.attrs<PoolAttrs>(), {v.grad[0]}); }});
-constinit OpDef kAvgPoolGradient = pool_op({.name = "avg_pool_gradient", .doc = "The gradient of avg_pool.",
-    .infer = infer_gradient, .eval = eval_avg_gradient,
-    .vjp = [](const Vjp& v) { v.result[0] = apply(kAvgPool, v.attrs<PoolAttrs>(), {v.grad[0]}); }});
+constinit OpDef kMaxPool =
+    pool_op({.name = "max_pool",
+             .doc = "The largest element of each window and its flat place in the plane.",
+             .outputs = 2,
+             .infer =
+                 [](const TypeRule& t) {
+                   Shape s = pooled(t.attrs<PoolAttrs>(), t.in[0].shape);
+                   t.out[0] = {t.in[0].dtype, false, s};
+                   t.out[1] = {DType::i64, false, s};
+                 },
+             .eval = eval_max,
+             .vjp =
+                 [](const Vjp& v) {
+                   if (v.grad[0].defined())
+                     v.result[0] =
+                         apply(kMaxPoolGradient, v.attrs<PoolAttrs>(), {v.grad[0], v.out[1]});
+                 },
+             .saves = kSavePlace});
+constinit OpDef kMaxPoolGradient =
+    pool_op({.name = "max_pool_gradient",
+             .doc = "Each window's gradient at the place that won: (g, place).",
+             .inputs = 2,
+             .infer = infer_gradient,
+             .eval = eval_max_gradient,
+             .vjp = vjp_max_gradient,
+             .saves = kSavePlaceInput});
+constinit OpDef kAvgPool =
+    pool_op({.name = "avg_pool",
+             .doc = "The mean of each window.",
+             .infer =
+                 [](const TypeRule& t) {
+                   t.out[0] = {t.in[0].dtype, false, pooled(t.attrs<PoolAttrs>(), t.in[0].shape)};
+                 },
+             .eval = eval_avg,
+             .vjp =
+                 [](const Vjp& v) {
+                   v.result[0] = apply(kAvgPoolGradient, v.attrs<PoolAttrs>(), {v.grad[0]});
+                 }});
+constinit OpDef kAvgPoolGradient =
+    pool_op({.name = "avg_pool_gradient",
+             .doc = "The gradient of avg_pool.",
+             .infer = infer_gradient,
+             .eval = eval_avg_gradient,
+             .vjp = [](const Vjp& v) {
+               v.result[0] = apply(kAvgPool, v.attrs<PoolAttrs>(), {v.grad[0]});
+             }});
 
 namespace {
 
-int64_t pooled_size(int64_t in, int64_t k, int64_t stride, int64_t pad, int64_t dilation, bool ceil_mode) {
+int64_t pooled_size(int64_t in, int64_t k, int64_t stride, int64_t pad, int64_t dilation,
+                    bool ceil_mode) {
   int64_t reach = in + 2 * pad - dilation * (k - 1) - 1 + (ceil_mode ? stride - 1 : 0);
   int64_t n = reach < 0 ? 0 : reach / stride + 1;
   if (ceil_mode && (n - 1) * stride >= in + pad) --n;  // a window must start inside
   return n;
 }
 
-PoolAttrs attrs_for(const char* op, const Tensor& x, Ints kernel, Ints stride, Ints padding, Ints dilation, bool ceil_mode) {
+PoolAttrs attrs_for(const char* op, const Tensor& x, Ints kernel, Ints stride, Ints padding,
+                    Ints dilation, bool ceil_mode) {
   if (x.dim() != 4 || !is_floating(x.dtype()))
-    fail(ErrorKind::runtime, "{}: needs a floating tensor [n, c, h, w] or [c, h, w], got {}", op, type_text(x));
+    fail(ErrorKind::runtime, "{}: needs a floating tensor [n, c, h, w] or [c, h, w], got {}", op,
+         type_text(x));
   for (Ints v : {kernel, padding, dilation})
-    if (v.size() != 1 && v.size() != 2) fail(ErrorKind::runtime, "{}: window arguments are one or two integers, got {}", op, shape_text(v));
+    if (v.size() != 1 && v.size() != 2)
+      fail(ErrorKind::runtime, "{}: window arguments are one or two integers, got {}", op,
+           shape_text(v));
   if (stride.empty()) stride = kernel;
-  PoolAttrs a{kernel[0], kernel.back(), stride[0], stride.back(), padding[0], padding.back(), dilation[0], dilation.back(), 0, 0, 1, 0, x.sizes()[2], x.sizes()[3]};
-  if (a.kh < 1 || a.kw < 1 || a.stride_h < 1 || a.stride_w < 1 || a.dilation_h < 1 || a.dilation_w < 1)
+  PoolAttrs a{kernel[0],
+              kernel.back(),
+              stride[0],
+              stride.back(),
+              padding[0],
+              padding.back(),
+              dilation[0],
+              dilation.back(),
+              0,
+              0,
+              1,
+              0,
+              x.sizes()[2],
+              x.sizes()[3]};
+  if (a.kh < 1 || a.kw < 1 || a.stride_h < 1 || a.stride_w < 1 || a.dilation_h < 1 ||
+      a.dilation_w < 1)
     fail(ErrorKind::runtime, "{}: kernel_size, stride and dilation must be at least 1", op);
   if (a.pad_h < 0 || a.pad_w < 0 || a.pad_h * 2 > a.kh || a.pad_w * 2 > a.kw)
-    fail(ErrorKind::runtime, "{}: padding {} must be between 0 and half of kernel_size {}", op, shape_text(padding), shape_text(kernel));
+    fail(ErrorKind::runtime, "{}: padding {} must be between 0 and half of kernel_size {}", op,
+         shape_text(padding), shape_text(kernel));
   a.oh = pooled_size(a.h, a.kh, a.stride_h, a.pad_h, a.dilation_h, ceil_mode);
   a.ow = pooled_size(a.w, a.kw, a.stride_w, a.pad_w, a.dilation_w, ceil_mode);
   if (a.oh < 1 || a.ow < 1)
-    fail(ErrorKind::runtime, "{}: the window {} does not fit the input {}", op, shape_text(kernel), shape_text(x.sizes()));
+    fail(ErrorKind::runtime, "{}: the window {} does not fit the input {}", op, shape_text(kernel),
+         shape_text(x.sizes()));
   return a;
 }
 
 Tensor batched(const Tensor& x) { return x.dim() == 3 ? unsqueeze(x, 0) : x; }
-Tensor unbatched(const Tensor& y, const Tensor& like) { return like.dim() == 3 ? squeeze(y, Shape{0}) : y; }
+Tensor unbatched(const Tensor& y, const Tensor& like) {
+  return like.dim() == 3 ? squeeze(y, Shape{0}) : y;
+}
 
 }  // namespace
 
-std::tuple<Tensor, Tensor> max_pool2d_with_indices(const Tensor& input, Ints kernel_size, Ints stride, Ints padding, Ints dilation, bool ceil_mode) {
+std::tuple<Tensor, Tensor> max_pool2d_with_indices(const Tensor& input, Ints kernel_size,
+                                                   Ints stride, Ints padding, Ints dilation,
+                                                   bool ceil_mode) {
   Tensor x = batched(input);
   PoolAttrs a = attrs_for("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode);
   Tensor out[2];
   apply(kMaxPool, &a, {&x, 1}, out);
   return {unbatched(out[0], input), unbatched(out[1], input)};
 }
-Tensor max_pool2d(const Tensor& input, Ints kernel_size, Ints stride, Ints padding, Ints dilation, bool ceil_mode) {
-  return std::get<0>(max_pool2d_with_indices(input, kernel_size, stride, padding, dilation, ceil_mode));
+Tensor max_pool2d(const Tensor& input, Ints kernel_size, Ints stride, Ints padding, Ints dilation,
+                  bool ceil_mode) {
+  return std::get<0>(
+      max_pool2d_with_indices(input, kernel_size, stride, padding, dilation, ceil_mode));
 }
-Tensor avg_pool2d(const Tensor& input, Ints kernel_size, Ints stride, Ints padding, bool ceil_mode, bool count_include_pad, OptInt divisor_override) {
+Tensor avg_pool2d(const Tensor& input, Ints kernel_size, Ints stride, Ints padding, bool ceil_mode,
+                  bool count_include_pad, OptInt divisor_override) {
   Tensor x = batched(input);
   PoolAttrs a = attrs_for("avg_pool2d", x, kernel_size, stride, padding, Shape{1}, ceil_mode);
   a.include_pad = count_include_pad;
@@ -210,17 +284,26 @@ Shape flat_window(Ints v, int64_t one) { return Shape{one, v[0]}; }
 
 }  // namespace
 
-std::tuple<Tensor, Tensor> max_pool1d_with_indices(const Tensor& input, Ints kernel_size, Ints stride, Ints padding, Ints dilation, bool ceil_mode) {
-  auto [y, place] = max_pool2d_with_indices(unsqueeze(input, -2), flat_window(kernel_size, 1), flat_window(stride.empty() ? kernel_size : stride, 1),
-                                            flat_window(padding, 0), flat_window(dilation, 1), ceil_mode);
+std::tuple<Tensor, Tensor> max_pool1d_with_indices(const Tensor& input, Ints kernel_size,
+                                                   Ints stride, Ints padding, Ints dilation,
+                                                   bool ceil_mode) {
+  auto [y, place] =
+      max_pool2d_with_indices(unsqueeze(input, -2), flat_window(kernel_size, 1),
+                              flat_window(stride.empty() ? kernel_size : stride, 1),
+                              flat_window(padding, 0), flat_window(dilation, 1), ceil_mode);
   return {squeeze(y, Shape{-2}), squeeze(place, Shape{-2})};
 }
-Tensor max_pool1d(const Tensor& input, Ints kernel_size, Ints stride, Ints padding, Ints dilation, bool ceil_mode) {
-  return std::get<0>(max_pool1d_with_indices(input, kernel_size, stride, padding, dilation, ceil_mode));
+Tensor max_pool1d(const Tensor& input, Ints kernel_size, Ints stride, Ints padding, Ints dilation,
+                  bool ceil_mode) {
+  return std::get<0>(
+      max_pool1d_with_indices(input, kernel_size, stride, padding, dilation, ceil_mode));
 }
-Tensor avg_pool1d(const Tensor& input, Ints kernel_size, Ints stride, Ints padding, bool ceil_mode, bool count_include_pad) {
-  return squeeze(avg_pool2d(unsqueeze(input, -2), flat_window(kernel_size, 1), flat_window(stride.empty() ? kernel_size : stride, 1),
-                            flat_window(padding, 0), ceil_mode, count_include_pad), Shape{-2});
+Tensor avg_pool1d(const Tensor& input, Ints kernel_size, Ints stride, Ints padding, bool ceil_mode,
+                  bool count_include_pad) {
+  return squeeze(avg_pool2d(unsqueeze(input, -2), flat_window(kernel_size, 1),
+                            flat_window(stride.empty() ? kernel_size : stride, 1),
+                            flat_window(padding, 0), ceil_mode, count_include_pad),
+                 Shape{-2});
 }
 
 namespace {
@@ -231,7 +314,8 @@ const Function kFunctions[] = {
     {"max_pool2d(Tensor input, int[] kernel_size, int[] stride=(), int[] padding=0, int[] dilation=1, bool ceil_mode=False) -> Tensor",
      "The largest element of each window; NaN wins.", kFunction | kNN, thunk<&max_pool2d>},
     {"max_pool2d_with_indices(Tensor input, int[] kernel_size, int[] stride=(), int[] padding=0, int[] dilation=1, bool ceil_mode=False) -> (Tensor output, Tensor indices)",
-     "max_pool2d and the flat place of each maximum in its plane.", kFunction | kNN, thunk<&max_pool2d_with_indices>},
+     "max_pool2d and the flat place of each maximum in its plane.", kFunction | kNN,
+     thunk<&max_pool2d_with_indices>},
     {"avg_pool2d(Tensor input, int[] kernel_size, int[] stride=(), int[] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor",
      "The mean of each window.", kFunction | kNN, thunk<&avg_pool2d>},
     {"max_pool1d(Tensor input, int[] kernel_size, int[] stride=(), int[] padding=0, int[] dilation=1, bool ceil_mode=False) -> Tensor",

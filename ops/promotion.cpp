@@ -54,10 +54,11 @@ Shape broadcast_shapes(const char* op, Ints a, Ints b) {
     int64_t x = i < a.size() ? a[a.size() - 1 - i] : 1;
     int64_t y = i < b.size() ? b[b.size() - 1 - i] : 1;
     if (x != y && x != 1 && y != 1)
-      fail(ErrorKind::runtime,
-           "{}: shapes {} and {} cannot be broadcast together: sizes {} and {} of dim {} (counted from the end) "
-           "must be equal, or one of them 1",
-           op, shape_text(a), shape_text(b), x, y, i + 1);
+      fail(
+          ErrorKind::runtime,
+          "{}: shapes {} and {} cannot be broadcast together: sizes {} and {} of dim {} (counted from the end) "
+          "must be equal, or one of them 1",
+          op, shape_text(a), shape_text(b), x, y, i + 1);
     out[rank - 1 - i] = x == 1 ? y : x;
   }
   return out;

@@ -50,7 +50,10 @@ void uniform_body(Body& b) {
 void normal_body(Body& b) {
   bool wide = b.elem() == loops::Elem::f64;
   Value near = loops::cast(loops::shift_right_logical(b.in_as_stored(0), 1), b.elem());
-  if (wide) near = loops::fma(loops::cast(loops::shift_right_logical(b.in_as_stored(3), 1), b.elem()), 0x1p-31, near) + 0x1p-32;
+  if (wide)
+    near = loops::fma(loops::cast(loops::shift_right_logical(b.in_as_stored(3), 1), b.elem()),
+                      0x1p-31, near) +
+           0x1p-32;
   else near = near + 1;
   Value radius = loops::sqrt(loops::log(near * 0x1p-31) * -2);
   Value angle = uniform_of(b, 1) * 6.283185307179586;
@@ -134,14 +137,15 @@ void randint_kernels(const OpDef& op, KernelSink& sink) {
   const loops::Elem words[] = {loops::Elem::i32, loops::Elem::i32}, out = loops::Elem::i64;
   for (int streams : {1, 2})  // keyed by the dtype of a draw
     sink.add(op, streams == 1 ? DType::i32 : DType::i64, 0, [&](std::string symbol) {
-      return loops::elementwise(std::move(symbol), std::span(words, static_cast<size_t>(streams)), {&out, 1}, out, 0u,
-                                [&](Body& b) {
-        Value w = b.in(0) & int64_t{0xffffffff};
-        Value low = w.builder().size(2), range = w.builder().size(3);
-        if (streams == 1) return b.out(0, loops::shift_right_logical(w * range, 32) + low);
-        Value wide = loops::shift_right_logical(loops::shift_left(b.in(1), 32) | w, 1);
-        b.out(0, loops::rem(wide, loops::splat(range, wide.lanes())) + low);
-      });
+      return loops::elementwise(
+          std::move(symbol), std::span(words, static_cast<size_t>(streams)), {&out, 1}, out, 0u,
+          [&](Body& b) {
+            Value w = b.in(0) & int64_t{0xffffffff};
+            Value low = w.builder().size(2), range = w.builder().size(3);
+            if (streams == 1) return b.out(0, loops::shift_right_logical(w * range, 32) + low);
+            Value wide = loops::shift_right_logical(loops::shift_left(b.in(1), 32) | w, 1);
+            b.out(0, loops::rem(wide, loops::splat(range, wide.lanes())) + low);
+          });
     });
 }
 
@@ -149,44 +153,78 @@ void eval_randint(const Eval& e) {
   const auto& a = e.attrs<RandintAttrs>();
   Destination d(e.out[0], a.shape, DType::i64);
   bool narrow = a.range <= int64_t{1} << 32;
-  run_random({e.op, narrow ? DType::i32 : DType::i64, narrow ? 1 : 2, e.in[0], {&d.dense()}, nullptr, {a.low, a.range}});
+  run_random({e.op,
+              narrow ? DType::i32 : DType::i64,
+              narrow ? 1 : 2,
+              e.in[0],
+              {&d.dense()},
+              nullptr,
+              {a.low, a.range}});
 }
 
 }  // namespace
 
-constinit OpDef kUniform{.name = "random_uniform", .doc = "Uniform in [low, low + range): 24 bits (f64 53, f16 11, bf16 8).",
-    .attr_bytes = sizeof(DrawAttrs), .fields = kUniformFields, .infer = infer_draw, .eval = eval_uniform,
-    .kernels = [](const OpDef& op, KernelSink& sink) { emit_random(op, sink, 0, uniform_streams, uniform_body); },
-    .cost = cheap_cost, .samples = draw_samples};
-
-constinit OpDef kNormal{.name = "random_normal", .doc = "Normal with mean and standard deviation.",
-    .attr_bytes = sizeof(DrawAttrs), .fields = kNormalFields, .infer = infer_draw, .eval = eval_normal,
-    .kernels = [](const OpDef& op, KernelSink& sink) { emit_random(op, sink, 0, normal_streams, normal_body); },
-    .cost = transcendental_cost, .samples = draw_samples};
-
-constinit OpDef kBernoulli{.name = "bernoulli", .doc = "1 with probability p, else 0, of (p, state).", .inputs = 2,
-    .infer = [](const TypeRule& t) { t.out[0] = t.in[0]; }, .eval = eval_bernoulli,
-    .vjp = [](const Vjp& v) { v.result[0] = zeros(v.in[0].sizes(), v.in[0].dtype()); },
-    .kernels = [](const OpDef& op, KernelSink& sink) { emit_random(op, sink, 1, uniform_streams, bernoulli_body); },
+constinit OpDef kUniform{
+    .name = "random_uniform",
+    .doc = "Uniform in [low, low + range): 24 bits (f64 53, f16 11, bf16 8).",
+    .attr_bytes = sizeof(DrawAttrs),
+    .fields = kUniformFields,
+    .infer = infer_draw,
+    .eval = eval_uniform,
+    .kernels = [](const OpDef& op,
+                  KernelSink& sink) { emit_random(op, sink, 0, uniform_streams, uniform_body); },
     .cost = cheap_cost,
-    .samples = [](const OpDef&, SampleSink& sink) {
-      for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
-        const SampleSink::Input in[] = {{Shape{3, 35}, t, 0, 1}, state_input()};
-        sink.add(in, nullptr, 0);
-      }
-    }};
+    .samples = draw_samples};
 
-constinit OpDef kRandint{.name = "random_integers", .doc = "Uniform int64 in [low, low + range).",
-    .attr_bytes = sizeof(RandintAttrs), .fields = kRandintFields,
-    .infer = [](const TypeRule& t) { t.out[0] = {DType::i64, false, Shape(t.attrs<RandintAttrs>().shape)}; },
-    .eval = eval_randint, .kernels = randint_kernels, .cost = cheap_cost,
-    .samples = [](const OpDef&, SampleSink& sink) {
-      for (int64_t range : {int64_t{7}, int64_t{1} << 40}) {
-        RandintAttrs a{-3, range, {3, 35}};
-        const SampleSink::Input in[] = {state_input()};
-        sink.add(in, &a, sizeof a);
-      }
-    }};
+constinit OpDef kNormal{
+    .name = "random_normal",
+    .doc = "Normal with mean and standard deviation.",
+    .attr_bytes = sizeof(DrawAttrs),
+    .fields = kNormalFields,
+    .infer = infer_draw,
+    .eval = eval_normal,
+    .kernels = [](const OpDef& op,
+                  KernelSink& sink) { emit_random(op, sink, 0, normal_streams, normal_body); },
+    .cost = transcendental_cost,
+    .samples = draw_samples};
+
+constinit OpDef kBernoulli{
+    .name = "bernoulli",
+    .doc = "1 with probability p, else 0, of (p, state).",
+    .inputs = 2,
+    .infer = [](const TypeRule& t) { t.out[0] = t.in[0]; },
+    .eval = eval_bernoulli,
+    .vjp = [](const Vjp& v) { v.result[0] = zeros(v.in[0].sizes(), v.in[0].dtype()); },
+    .kernels = [](const OpDef& op,
+                  KernelSink& sink) { emit_random(op, sink, 1, uniform_streams, bernoulli_body); },
+    .cost = cheap_cost,
+    .samples =
+        [](const OpDef&, SampleSink& sink) {
+          for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
+            const SampleSink::Input in[] = {{Shape{3, 35}, t, 0, 1}, state_input()};
+            sink.add(in, nullptr, 0);
+          }
+        }};
+
+constinit OpDef kRandint{.name = "random_integers",
+                         .doc = "Uniform int64 in [low, low + range).",
+                         .attr_bytes = sizeof(RandintAttrs),
+                         .fields = kRandintFields,
+                         .infer =
+                             [](const TypeRule& t) {
+                               t.out[0] = {DType::i64, false, Shape(t.attrs<RandintAttrs>().shape)};
+                             },
+                         .eval = eval_randint,
+                         .kernels = randint_kernels,
+                         .cost = cheap_cost,
+                         .samples =
+                             [](const OpDef&, SampleSink& sink) {
+                               for (int64_t range : {int64_t{7}, int64_t{1} << 40}) {
+                                 RandintAttrs a{-3, range, {3, 35}};
+                                 const SampleSink::Input in[] = {state_input()};
+                                 sink.add(in, &a, sizeof a);
+                               }
+                             }};
 
 namespace {
 
@@ -197,18 +235,22 @@ DType floating(const char* op, DType t) {
 
 void check_draw(const char* op, Ints size) {
   for (int64_t s : size)
-    if (s < 0) fail(ErrorKind::runtime, "{}: sizes must not be negative, got {}", op, shape_text(size));
+    if (s < 0)
+      fail(ErrorKind::runtime, "{}: sizes must not be negative, got {}", op, shape_text(size));
   element_count(size);
 }
 
-Tensor draw(const OpDef& op, const char* called, Ints size, double a, double b, DType dtype, Generator* g, bool requires_grad = false) {
+Tensor draw(const OpDef& op, const char* called, Ints size, double a, double b, DType dtype,
+            Generator* g, bool requires_grad = false) {
   check_draw(called, size);
-  Tensor t = apply(op, DrawAttrs{a, b, static_cast<int64_t>(floating(called, dtype)), size}, {next_state(g)});
+  Tensor t = apply(op, DrawAttrs{a, b, static_cast<int64_t>(floating(called, dtype)), size},
+                   {next_state(g)});
   if (requires_grad) t.set_requires_grad(true);
   return t;
 }
 
-Tensor fill(const OpDef& op, const char* called, const Tensor& self, double a, double b, Generator* g) {
+Tensor fill(const OpDef& op, const char* called, const Tensor& self, double a, double b,
+            Generator* g) {
   DrawAttrs attrs{a, b, static_cast<int64_t>(floating(called, self.dtype())), self.sizes()};
   const Tensor state[] = {next_state(g)};
   return apply_into(self, op, &attrs, state);
@@ -221,24 +263,31 @@ void check_std(const char* op, double std) {
 }  // namespace
 
 Tensor rand(Ints size, Generator* generator, OptDType dtype, bool requires_grad) {
-  return draw(kUniform, "rand", size, 0, 1, dtype.value_or(default_dtype()), generator, requires_grad);
+  return draw(kUniform, "rand", size, 0, 1, dtype.value_or(default_dtype()), generator,
+              requires_grad);
 }
 Tensor randn(Ints size, Generator* generator, OptDType dtype, bool requires_grad) {
-  return draw(kNormal, "randn", size, 0, 1, dtype.value_or(default_dtype()), generator, requires_grad);
+  return draw(kNormal, "randn", size, 0, 1, dtype.value_or(default_dtype()), generator,
+              requires_grad);
 }
 Tensor rand_like(const Tensor& x, OptDType dtype, bool requires_grad) {
-  return draw(kUniform, "rand_like", x.sizes(), 0, 1, dtype.value_or(x.dtype()), nullptr, requires_grad);
+  return draw(kUniform, "rand_like", x.sizes(), 0, 1, dtype.value_or(x.dtype()), nullptr,
+              requires_grad);
 }
 Tensor randn_like(const Tensor& x, OptDType dtype, bool requires_grad) {
-  return draw(kNormal, "randn_like", x.sizes(), 0, 1, dtype.value_or(x.dtype()), nullptr, requires_grad);
+  return draw(kNormal, "randn_like", x.sizes(), 0, 1, dtype.value_or(x.dtype()), nullptr,
+              requires_grad);
 }
 
-Tensor randint(int64_t low, int64_t high, Ints size, Generator* generator, OptDType dtype, bool requires_grad) {
+Tensor randint(int64_t low, int64_t high, Ints size, Generator* generator, OptDType dtype,
+               bool requires_grad) {
   check_draw("randint", size);
   if (low >= high) fail(ErrorKind::runtime, "randint: low {} must be below high {}", low, high);
   int64_t range;
-  if (__builtin_sub_overflow(high, low, &range)) fail(ErrorKind::runtime, "randint: high - low must fit in 63 bits, got {} to {}", low, high);
-  Tensor t = to_dtype(apply(kRandint, RandintAttrs{low, range, size}, {next_state(generator)}), dtype.value_or(DType::i64));
+  if (__builtin_sub_overflow(high, low, &range))
+    fail(ErrorKind::runtime, "randint: high - low must fit in 63 bits, got {} to {}", low, high);
+  Tensor t = to_dtype(apply(kRandint, RandintAttrs{low, range, size}, {next_state(generator)}),
+                      dtype.value_or(DType::i64));
   if (requires_grad) t.set_requires_grad(true);
   return t;
 }
@@ -248,21 +297,29 @@ Tensor randint(int64_t high, Ints size, Generator* generator, OptDType dtype, bo
 Tensor randint_like(const Tensor& x, int64_t low, int64_t high, OptDType dtype) {
   return randint(low, high, x.sizes(), nullptr, dtype.value_or(x.dtype()), false);
 }
-Tensor randint_like(const Tensor& x, int64_t high, OptDType dtype) { return randint_like(x, 0, high, dtype); }
+Tensor randint_like(const Tensor& x, int64_t high, OptDType dtype) {
+  return randint_like(x, 0, high, dtype);
+}
 
-Tensor normal(const Tensor& mean, const Tensor& std, OptInts size, Generator* generator, OptDType dtype) {
+Tensor normal(const Tensor& mean, const Tensor& std, OptInts size, Generator* generator,
+              OptDType dtype) {
   if (size) {
     check_std("normal", std.item());
-    return draw(kNormal, "normal", *size, mean.item(), std.item(), dtype.value_or(default_dtype()), generator);
+    return draw(kNormal, "normal", *size, mean.item(), std.item(), dtype.value_or(default_dtype()),
+                generator);
   }
-  Tensor scaled = add(zeros(mean.sizes(), is_floating(mean.dtype()) ? mean.dtype() : default_dtype()), mul(std, number(0)));
-  return add(mean, mul(std, draw(kNormal, "normal", scaled.sizes(), 0, 1, scaled.dtype(), generator)));
+  Tensor scaled =
+      add(zeros(mean.sizes(), is_floating(mean.dtype()) ? mean.dtype() : default_dtype()),
+          mul(std, number(0)));
+  return add(mean,
+             mul(std, draw(kNormal, "normal", scaled.sizes(), 0, 1, scaled.dtype(), generator)));
 }
 
 Tensor bernoulli(const Tensor& input, OptDouble p, Generator* generator) {
   Tensor probability = p ? full(input.sizes(), *p, floating("bernoulli", input.dtype())) : input;
   floating("bernoulli", probability.dtype());
-  if (probability.numel() && !all(logical_and(ge(probability, number(0)), le(probability, number(1)))).item_int())
+  if (probability.numel() &&
+      !all(logical_and(ge(probability, number(0)), le(probability, number(1)))).item_int())
     fail(ErrorKind::runtime, "bernoulli: probabilities must be between 0 and 1");
   return apply(kBernoulli, {probability, next_state(generator)});
 }
@@ -276,7 +333,8 @@ Tensor normal_(const Tensor& self, double mean, double std, Generator* generator
   return fill(kNormal, "normal_", self, mean, std, generator);
 }
 Tensor bernoulli_(const Tensor& self, const Tensor& p, Generator* generator) {
-  Tensor probability = to_dtype(expand(p, self.sizes()), is_floating(self.dtype()) ? self.dtype() : default_dtype());
+  Tensor probability =
+      to_dtype(expand(p, self.sizes()), is_floating(self.dtype()) ? self.dtype() : default_dtype());
   assign(self, bernoulli(probability, {}, generator));
   return self;
 }
@@ -321,7 +379,8 @@ const Function kFunctions[] = {
      "Uniform integers in [0, high) in the shape and dtype of input.", kFunction,
      thunk<static_cast<Tensor (*)(const Tensor&, int64_t, OptDType)>(&randint_like)>},
     {"normal(Number mean, Number std=1.0, int[]? size=None, *, Generator? generator=None, dtype? dtype=None, ignored? layout=None, ignored? device=None) -> Tensor",
-     "Normal numbers with given mean and standard deviation (tensors, or numbers and a size).", kFunction, thunk<&normal>},
+     "Normal numbers with given mean and standard deviation (tensors, or numbers and a size).",
+     kFunction, thunk<&normal>},
     {"bernoulli(Tensor input, float? p=None, *, Generator? generator=None) -> Tensor",
      "1 with probability input (or p), else 0.", kFunction | kMethod, thunk<&bernoulli>},
     {"uniform_(Tensor input, float from=0, float to=1, *, Generator? generator=None) -> Tensor",
@@ -333,7 +392,8 @@ const Function kFunctions[] = {
     {"exponential_(Tensor input, float lambd=1, *, Generator? generator=None) -> Tensor",
      "Fills with exponentially distributed numbers of rate lambd.", kMethod, thunk<&exponential_>},
     {"random_(Tensor input, int? from=None, int? to=None, *, Generator? generator=None) -> Tensor",
-     "Fills with uniform integers in [from, to), by default all that the dtype holds.", kMethod, thunk<&random_>},
+     "Fills with uniform integers in [from, to), by default all that the dtype holds.", kMethod,
+     thunk<&random_>},
 };
 
 }  // namespace

@@ -17,7 +17,8 @@ extern OpDef kRngBits;  // (state) {shape} -> int32 words of stream 0
 Tensor next_state(Generator* generator);
 
 /// Kernels of a random op for the floating dtypes. Arguments: `streams(t)` int32 words, `inputs` operands, one output.
-void emit_random(const OpDef&, KernelSink&, int inputs, int (*streams)(DType), void (*body)(loops::Body&));
+void emit_random(const OpDef&, KernelSink&, int inputs, int (*streams)(DType),
+                 void (*body)(loops::Body&));
 
 /// What emit_random's kernels run on. Operands: inputs, then the output; dense, of one element per word.
 struct RandomRun {

@@ -17,7 +17,7 @@ namespace {
 constexpr int kLanes = 8;                // blocks at a time
 constexpr int64_t kTileElements = 1024;  // words drawn before they are used
 constexpr int kMaxStreams = 4;
-constexpr int kStreamShift = 60;         // the stream stands in the upper bits of the block number
+constexpr int kStreamShift = 60;  // the stream stands in the upper bits of the block number
 
 /// 32-bit arithmetic in i64 lanes whose upper halves stay zero.
 struct Words {
@@ -42,10 +42,12 @@ Words philox_block(Value block, Value call, Value key) {
 /// sizes = {blocks (a multiple of 8), first block, key, call}; out: two i64 per block.
 loops::Function words_kernel(std::string name) {
   Builder b(std::move(name), {Elem::i64});
-  Value first = b.size(1), key = loops::splat(b.size(2), kLanes), call = loops::splat(b.size(3), kLanes);
+  Value first = b.size(1), key = loops::splat(b.size(2), kLanes),
+        call = loops::splat(b.size(3), kLanes);
   b.loop(0, b.size(0), kLanes, [&](Value i) {
     Words w = philox_block(b.iota({Elem::i64, kLanes}) + (first + i), call, key);
-    Value pairs[] = {w.c[0] | loops::shift_left(w.c[1], 32), w.c[2] | loops::shift_left(w.c[3], 32)};
+    Value pairs[] = {w.c[0] | loops::shift_left(w.c[1], 32),
+                     w.c[2] | loops::shift_left(w.c[3], 32)};
     for (int lane = 0; lane < kLanes; ++lane)
       for (int p = 0; p < 2; ++p) b.store(0, (i + lane) * 2 + p, loops::extract(pairs[p], lane));
   });
@@ -53,10 +55,12 @@ loops::Function words_kernel(std::string name) {
 }
 
 /// Words of elements begin .. begin + n of a stream, rounded up to whole vectors; begin is a multiple of 4.
-void fill_words(kernels::Kernel f, const int64_t* state, int stream, int64_t begin, int64_t n, int32_t* out) {
+void fill_words(kernels::Kernel f, const int64_t* state, int stream, int64_t begin, int64_t n,
+                int32_t* out) {
   constexpr int64_t per_step = 4 * kLanes;
   int64_t blocks = (n + per_step - 1) / per_step * kLanes;
-  int64_t sizes[] = {blocks, begin / 4 + static_cast<int64_t>(uint64_t(stream) << kStreamShift), state[0], state[1]};
+  int64_t sizes[] = {blocks, begin / 4 + static_cast<int64_t>(uint64_t(stream) << kStreamShift),
+                     state[0], state[1]};
   kernels::Buf args[] = {{out, nullptr}};
   f(args, sizes, nullptr);
 }
@@ -64,7 +68,8 @@ void fill_words(kernels::Kernel f, const int64_t* state, int stream, int64_t beg
 struct BitsAttrs {
   Dims shape;
 };
-constexpr Field kFields[] = {{"shape", FieldKind::dims, offsetof(BitsAttrs, shape), "shape of the result"}};
+constexpr Field kFields[] = {
+    {"shape", FieldKind::dims, offsetof(BitsAttrs, shape), "shape of the result"}};
 
 void eval(const Eval& e) {
   Tensor out = empty(e.attrs<BitsAttrs>().shape, DType::i32);
@@ -83,18 +88,29 @@ void eval(const Eval& e) {
 
 }  // namespace
 
-constinit OpDef kRngBits{.name = "rng_bits", .doc = "32 random bits per element, of the call that (key, call) names.",
-    .space = Space::opaque, .attr_bytes = sizeof(BitsAttrs), .fields = kFields,
-    .infer = [](const TypeRule& t) { t.out[0] = {DType::i32, false, Shape(t.attrs<BitsAttrs>().shape)}; }, .eval = eval,
-    .kernels = [](const OpDef& op, KernelSink& sink) {
-      sink.add(op, DType::i32, 0, [](std::string symbol) { return words_kernel(std::move(symbol)); });
-    },
-    .cost = cheap_cost,
-    .samples = [](const OpDef&, SampleSink& sink) {
-      BitsAttrs a{{3, 35}};
-      const SampleSink::Input state[] = {{Shape{2}, DType::i64, 0, 1000}};
-      sink.add(state, &a, sizeof a);
-    }};
+constinit OpDef kRngBits{.name = "rng_bits",
+                         .doc = "32 random bits per element, of the call that (key, call) names.",
+                         .space = Space::opaque,
+                         .attr_bytes = sizeof(BitsAttrs),
+                         .fields = kFields,
+                         .infer =
+                             [](const TypeRule& t) {
+                               t.out[0] = {DType::i32, false, Shape(t.attrs<BitsAttrs>().shape)};
+                             },
+                         .eval = eval,
+                         .kernels =
+                             [](const OpDef& op, KernelSink& sink) {
+                               sink.add(op, DType::i32, 0, [](std::string symbol) {
+                                 return words_kernel(std::move(symbol));
+                               });
+                             },
+                         .cost = cheap_cost,
+                         .samples =
+                             [](const OpDef&, SampleSink& sink) {
+                               BitsAttrs a{{3, 35}};
+                               const SampleSink::Input state[] = {{Shape{2}, DType::i64, 0, 1000}};
+                               sink.add(state, &a, sizeof a);
+                             }};
 
 Tensor next_state(Generator* generator) {
   Generator::Call c = (generator ? *generator : default_generator()).next_call();
@@ -104,7 +120,8 @@ Tensor next_state(Generator* generator) {
   return state;
 }
 
-void emit_random(const OpDef& op, KernelSink& sink, int inputs, int (*streams)(DType), void (*body)(loops::Body&)) {
+void emit_random(const OpDef& op, KernelSink& sink, int inputs, int (*streams)(DType),
+                 void (*body)(loops::Body&)) {
   for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
     sink.add(op, t, 0, [&](std::string symbol) {
       std::vector<Elem> in(static_cast<size_t>(streams(t)), Elem::i32);
@@ -129,7 +146,8 @@ void run_random(const RandomRun& r) {
         fill_words(words, state, s, begin, count, drawn[s]);
         args[k++] = {drawn[s], nullptr};
       }
-      for (const Tensor* t : r.operands) args[k++] = {t->data<char>() + begin * size_of(t->dtype()), nullptr};
+      for (const Tensor* t : r.operands)
+        args[k++] = {t->data<char>() + begin * size_of(t->dtype()), nullptr};
       int64_t sizes[] = {count, begin, r.extra[0], r.extra[1]};
       f(args, sizes, r.params);
     }
@@ -138,7 +156,8 @@ void run_random(const RandomRun& r) {
 
 Value uniform_of(loops::Body& b, int k) {
   Value w = b.in_as_stored(k);
-  if (b.elem() == Elem::f32) return loops::cast(loops::shift_right_logical(w, 8), Elem::f32) * 0x1p-24;
+  if (b.elem() == Elem::f32)
+    return loops::cast(loops::shift_right_logical(w, 8), Elem::f32) * 0x1p-24;
   Value upper = loops::cast(loops::shift_right_logical(w, 5), Elem::f64);
   Value lower = loops::cast(loops::shift_right_logical(b.in_as_stored(k + 1), 6), Elem::f64);
   return loops::fma(upper, 0x1p-27, lower * 0x1p-53);

@@ -14,7 +14,9 @@ namespace fluxion {
 
 namespace {
 
-bool reduces(const ReduceAttrs& a, int64_t d) { return std::ranges::find(Ints(a.dims), d) != Ints(a.dims).end(); }
+bool reduces(const ReduceAttrs& a, int64_t d) {
+  return std::ranges::find(Ints(a.dims), d) != Ints(a.dims).end();
+}
 
 /// x as [outer, red, inner] or [rows, n], dense or with the strides a kernel can walk.
 struct Layout {
@@ -24,7 +26,8 @@ struct Layout {
 };
 
 /// Whether dims [begin, end) of the permuted geometry collapse into one with stride `*stride`.
-bool collapses(const int64_t* sizes, const int64_t* strides, size_t begin, size_t end, int64_t* stride) {
+bool collapses(const int64_t* sizes, const int64_t* strides, size_t begin, size_t end,
+               int64_t* stride) {
   int64_t expected = 0;
   bool first = true;
   for (size_t i = end; i-- > begin;) {
@@ -47,7 +50,8 @@ struct Order {
 /// Kept dims before, reduced dims, kept dims after; reduced dims that are not neighbours come first.
 Order column_order(const Tensor& x, const ReduceAttrs& a, size_t* outer, size_t* red) {
   Order o;
-  bool neighbours = a.dims[a.dims.size() - 1] - a.dims[0] + 1 == static_cast<int64_t>(a.dims.size());
+  bool neighbours =
+      a.dims[a.dims.size() - 1] - a.dims[0] + 1 == static_cast<int64_t>(a.dims.size());
   for (int64_t d = 0; neighbours && d < a.dims[0]; ++d) o.push(d);
   *outer = o.n;
   for (int64_t d : Ints(a.dims)) o.push(d);
@@ -79,7 +83,8 @@ Layout lay_out(const Tensor& x, const Order& o, size_t outer_end, size_t red_end
   return l;
 }
 
-void run_columns(const OpDef& op, const ReduceAttrs& a, const Tensor& x, std::span<const Tensor> out) {
+void run_columns(const OpDef& op, const ReduceAttrs& a, const Tensor& x,
+                 std::span<const Tensor> out) {
   size_t outer, red;
   Order o = column_order(x, a, &outer, &red);
   Layout l = lay_out(x, o, outer, red);
@@ -96,16 +101,19 @@ void run_columns(const OpDef& op, const ReduceAttrs& a, const Tensor& x, std::sp
       kernels::Buf args[4] = {
           {l.x.data<char>() + (at * l.strides[0] + column) * size_of(x.dtype()), l.strides}};
       for (size_t i = 0; i < out.size(); ++i)
-        args[i + 1] = {out[i].data<char>() + (at * l.inner + column) * size_of(out[i].dtype()), &out_stride};
+        args[i + 1] = {out[i].data<char>() + (at * l.inner + column) * size_of(out[i].dtype()),
+                       &out_stride};
       f(args, sizes, &a);
     }
   });
 }
 
 /// Chunks of one long row on several threads, chunk results added left to right: the bits of the serial row.
-bool run_long_row(const OpDef& op, const Layout& l, kernels::Kernel f, const ReduceAttrs& a, std::span<const Tensor> out) {
+bool run_long_row(const OpDef& op, const Layout& l, kernels::Kernel f, const ReduceAttrs& a,
+                  std::span<const Tensor> out) {
   constexpr int64_t kChunk = 4096;
-  bool combines = op.composite == nullptr && out.size() == 1 && out[0].dtype() == l.x.dtype() && !is_half(l.x.dtype());
+  bool combines = op.composite == nullptr && out.size() == 1 && out[0].dtype() == l.x.dtype() &&
+                  !is_half(l.x.dtype());
   if (l.outer != 1 || l.red < 16 * kChunk || !combines || num_threads() == 1) return false;
   int64_t full = l.red / kChunk, rest = l.red - full * kChunk, parts = full + (rest > 0);
   Tensor partial = empty(Ints(&parts, 1), l.x.dtype());
@@ -140,13 +148,15 @@ void run_rows(const OpDef& op, const ReduceAttrs& a, const Tensor& x, std::span<
   kernels::Kernel f = require_kernel(op, x.dtype(), kByRows);
   LongWork busy(static_cast<double>(x.numel()) * 0.2);
   if (run_long_row(op, l, f, a, out)) return;
-  parallel(l.outer, std::max<int64_t>(1, 32768 / std::max<int64_t>(l.red, 1)), [&](int64_t begin, int64_t end) {
-    int64_t sizes[] = {end - begin, l.red};
-    kernels::Buf args[4] = {{l.x.data<char>() + begin * l.strides[0] * size_of(x.dtype()), l.strides}};
-    for (size_t i = 0; i < out.size(); ++i)
-      args[i + 1] = {out[i].data<char>() + begin * size_of(out[i].dtype()), nullptr};
-    f(args, sizes, &a);
-  });
+  parallel(l.outer, std::max<int64_t>(1, 32768 / std::max<int64_t>(l.red, 1)),
+           [&](int64_t begin, int64_t end) {
+             int64_t sizes[] = {end - begin, l.red};
+             kernels::Buf args[4] = {
+                 {l.x.data<char>() + begin * l.strides[0] * size_of(x.dtype()), l.strides}};
+             for (size_t i = 0; i < out.size(); ++i)
+               args[i + 1] = {out[i].data<char>() + begin * size_of(out[i].dtype()), nullptr};
+             f(args, sizes, &a);
+           });
 }
 
 }  // namespace
@@ -161,7 +171,8 @@ ReduceAttrs reduce_attrs(const char* op, const Tensor& x, OptInts dim, bool keep
   }
   for (int64_t d : *dim) {
     int64_t w = wrap_dim(d, rank, op);
-    if (reduces(a, w)) fail(ErrorKind::runtime, "{}: dim {} appears twice in {}", op, w, shape_text(*dim));
+    if (reduces(a, w))
+      fail(ErrorKind::runtime, "{}: dim {} appears twice in {}", op, w, shape_text(*dim));
     a.dims.v[a.dims.n++] = w;
   }
   std::sort(a.dims.v, a.dims.v + a.dims.n);
@@ -179,13 +190,12 @@ Shape reduced_shape(Ints shape, const ReduceAttrs& a) {
   return out;
 }
 
-void run_reduction(const OpDef& op, const ReduceAttrs& a, const Tensor& x, std::span<const Tensor> out) {
+void run_reduction(const OpDef& op, const ReduceAttrs& a, const Tensor& x,
+                   std::span<const Tensor> out) {
   if (out[0].numel() == 0) return;
   bool last = a.dims.size() == 0 || a.dims[a.dims.size() - 1] == x.dim() - 1;
-  if (last)
-    run_rows(op, a, x, out);
-  else
-    run_columns(op, a, x, out);
+  if (last) run_rows(op, a, x, out);
+  else run_columns(op, a, x, out);
 }
 
 Tensor unreduce(const Tensor& g, const ReduceAttrs& a, Ints shape) {
@@ -201,13 +211,14 @@ Tensor unreduce(const Tensor& g, const ReduceAttrs& a, Ints shape) {
 double reduce_cost(std::span<const Type> in, const void* attrs) { return cheap_cost(in, attrs); }
 
 void reduce_samples(const OpDef& op, SampleSink& sink) {
-  auto add = [&](std::initializer_list<int64_t> shape, std::initializer_list<int64_t> dims, DType t) {
+  auto add = [&](std::initializer_list<int64_t> shape, std::initializer_list<int64_t> dims,
+                 DType t) {
     ReduceAttrs a{op.composite ? 1.0 : 0.0, 0, {dims}};
     SampleSink::Input x{Shape(shape), t, 0.25, 2.0};
     sink.add({&x, 1}, &a, op.attr_bytes);
   };
-  for (DType t : {DType::f32, DType::f64, DType::i32, DType::i64, DType::f16, DType::bf16, DType::u8, DType::i8,
-                  DType::i16, DType::bool_}) {
+  for (DType t : {DType::f32, DType::f64, DType::i32, DType::i64, DType::f16, DType::bf16,
+                  DType::u8, DType::i8, DType::i16, DType::bool_}) {
     if (op.promotion == Promotion::floating && !is_floating(t)) continue;
     add({3, 7}, {1}, t);
     add({3, 7}, {0}, t);

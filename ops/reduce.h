@@ -15,8 +15,10 @@ struct ReduceAttrs {
   Dims dims;  // sorted, unique, non-negative; never empty unless the tensor is 0-dim
 };
 inline constexpr Field kReduceFields[] = {
-    {"correction", FieldKind::real, offsetof(ReduceAttrs, correction), "subtracted from the element count (var, std)"},
-    {"keepdim", FieldKind::boolean, offsetof(ReduceAttrs, keepdim), "keep reduced dims with size 1"},
+    {"correction", FieldKind::real, offsetof(ReduceAttrs, correction),
+     "subtracted from the element count (var, std)"},
+    {"keepdim", FieldKind::boolean, offsetof(ReduceAttrs, keepdim),
+     "keep reduced dims with size 1"},
     {"dims", FieldKind::dims, offsetof(ReduceAttrs, dims), "reduced dims, ascending"},
 };
 
@@ -28,7 +30,8 @@ ReduceAttrs reduce_attrs(const char* op, const Tensor& x, OptInts dim, bool keep
 Shape reduced_shape(Ints shape, const ReduceAttrs& a);
 
 /// Brings x to [outer, red, inner] (columns) or [rows, n] (rows) and calls the op's kernel for its dtype.
-void run_reduction(const OpDef& op, const ReduceAttrs& a, const Tensor& x, std::span<const Tensor> out);
+void run_reduction(const OpDef& op, const ReduceAttrs& a, const Tensor& x,
+                   std::span<const Tensor> out);
 
 /// g (of the reduced shape) as it broadcasts against the input's shape.
 Tensor unreduce(const Tensor& g, const ReduceAttrs& a, Ints shape);

@@ -10,10 +10,12 @@ namespace fluxion {
 namespace {
 
 constexpr Field kFields[] = {
-    {"base_strides", FieldKind::dims, offsetof(Region, base_strides), "strides of the base in elements"},
+    {"base_strides", FieldKind::dims, offsetof(Region, base_strides),
+     "strides of the base in elements"},
     {"sizes", FieldKind::dims, offsetof(Region, sizes), "shape of the region"},
     {"strides", FieldKind::dims, offsetof(Region, strides), "strides of the region in elements"},
-    {"offset", FieldKind::integer, offsetof(Region, offset), "first element of the region in the base"},
+    {"offset", FieldKind::integer, offsetof(Region, offset),
+     "first element of the region in the base"},
 };
 
 /// The elements of `t` laid out with the strides that the region was described in.
@@ -35,7 +37,9 @@ Tensor region_in(const Tensor& laid, const Region& r) {
   return alias(laid, r.sizes, r.strides, laid.storage_offset() + r.offset);
 }
 
-void infer_take(const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, Shape(t.attrs<Region>().sizes)}; }
+void infer_take(const TypeRule& t) {
+  t.out[0] = {t.in[0].dtype, false, Shape(t.attrs<Region>().sizes)};
+}
 
 void eval_take(const Eval& e) {
   Tensor source = region_in(laid_out(e.in[0], e.attrs<Region>(), false), e.attrs<Region>());
@@ -47,7 +51,9 @@ void vjp_take(const Vjp& v) {
   v.result[0] = apply(kEmbedRegion, Embedding{v.in[0].sizes(), v.attrs<Region>()}, {v.grad[0]});
 }
 
-void infer_embed(const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, Shape(t.attrs<Embedding>().base_sizes)}; }
+void infer_embed(const TypeRule& t) {
+  t.out[0] = {t.in[0].dtype, false, Shape(t.attrs<Embedding>().base_sizes)};
+}
 
 /// Memory for a tensor of that shape with the strides the region was described in, filled with zeros.
 void eval_embed(const Eval& e) {
@@ -56,10 +62,8 @@ void eval_embed(const Eval& e) {
   if (!std::ranges::equal(whole.strides(), Ints(a.region.base_strides)))
     whole = laid_out(whole, a.region, true);
   copy_elements(e.in[0], region_in(whole, a.region));
-  if (e.out[0].defined())
-    copy_elements(whole, e.out[0]);
-  else
-    e.out[0] = whole;
+  if (e.out[0].defined()) copy_elements(whole, e.out[0]);
+  else e.out[0] = whole;
 }
 
 void infer_put(const TypeRule& t) { t.out[0] = t.in[0]; }
@@ -67,22 +71,22 @@ void infer_put(const TypeRule& t) { t.out[0] = t.in[0]; }
 void eval_put(const Eval& e) {
   Tensor whole = laid_out(e.in[0], e.attrs<Region>(), true);
   copy_elements(e.in[1], region_in(whole, e.attrs<Region>()));
-  if (e.out[0].defined())
-    copy_elements(whole, e.out[0]);
-  else
-    e.out[0] = whole;
+  if (e.out[0].defined()) copy_elements(whole, e.out[0]);
+  else e.out[0] = whole;
 }
 
 void vjp_put(const Vjp& v) {
   const auto& region = v.attrs<Region>();
-  if (v.needs(0)) v.result[0] = apply(kPutRegion, region, {v.grad[0], zeros(region.sizes, v.grad[0].dtype())});
+  if (v.needs(0))
+    v.result[0] = apply(kPutRegion, region, {v.grad[0], zeros(region.sizes, v.grad[0].dtype())});
   if (v.needs(1)) v.result[1] = apply(kTakeRegion, region, {v.grad[0]});
 }
 
 }  // namespace
 
 Region region_of(const Tensor& view, const Tensor& base) {
-  Region r{base.strides(), view.sizes(), view.strides(), view.storage_offset() - base.storage_offset()};
+  Region r{base.strides(), view.sizes(), view.strides(),
+           view.storage_offset() - base.storage_offset()};
   return r;
 }
 
@@ -95,10 +99,13 @@ namespace {
 
 constexpr Field kEmbedFields[] = {
     {"base_sizes", FieldKind::dims, offsetof(Embedding, base_sizes), "shape of the result"},
-    {"base_strides", FieldKind::dims, offsetof(Embedding, region.base_strides), "strides of the base in elements"},
+    {"base_strides", FieldKind::dims, offsetof(Embedding, region.base_strides),
+     "strides of the base in elements"},
     {"sizes", FieldKind::dims, offsetof(Embedding, region.sizes), "shape of the region"},
-    {"strides", FieldKind::dims, offsetof(Embedding, region.strides), "strides of the region in elements"},
-    {"offset", FieldKind::integer, offsetof(Embedding, region.offset), "first element of the region in the base"},
+    {"strides", FieldKind::dims, offsetof(Embedding, region.strides),
+     "strides of the region in elements"},
+    {"offset", FieldKind::integer, offsetof(Embedding, region.offset),
+     "first element of the region in the base"},
 };
 
 void samples(const OpDef& op, SampleSink& sink) {
@@ -115,19 +122,41 @@ void samples(const OpDef& op, SampleSink& sink) {
 
 }  // namespace
 
-constinit OpDef kEmbedRegion{
-    .name = "embed_region", .doc = "Zeros with a strided region filled in.", .space = Space::movement,
-    .attr_bytes = sizeof(Embedding), .fields = kEmbedFields, .infer = infer_embed, .eval = eval_embed,
-    .vjp = [](const Vjp& v) { v.result[0] = apply(kTakeRegion, v.attrs<Embedding>().region, {v.grad[0]}); },
-    .cost = cheap_cost, .samples = samples};
-constinit OpDef kTakeRegion{
-    .name = "take_region", .doc = "The elements of a strided region of a tensor.", .space = Space::movement,
-    .attr_bytes = sizeof(Region), .fields = kFields, .infer = infer_take, .eval = eval_take, .vjp = vjp_take,
-    .cost = cheap_cost, .samples = samples};
-constinit OpDef kPutRegion{
-    .name = "put_region", .doc = "A tensor with a strided region replaced.", .inputs = 2,
-    .space = Space::movement, .attr_bytes = sizeof(Region), .fields = kFields, .infer = infer_put,
-    .eval = eval_put, .vjp = vjp_put, .cost = cheap_cost, .samples = samples};
+constinit OpDef kEmbedRegion{.name = "embed_region",
+                             .doc = "Zeros with a strided region filled in.",
+                             .space = Space::movement,
+                             .attr_bytes = sizeof(Embedding),
+                             .fields = kEmbedFields,
+                             .infer = infer_embed,
+                             .eval = eval_embed,
+                             .vjp =
+                                 [](const Vjp& v) {
+                                   v.result[0] =
+                                       apply(kTakeRegion, v.attrs<Embedding>().region, {v.grad[0]});
+                                 },
+                             .cost = cheap_cost,
+                             .samples = samples};
+constinit OpDef kTakeRegion{.name = "take_region",
+                            .doc = "The elements of a strided region of a tensor.",
+                            .space = Space::movement,
+                            .attr_bytes = sizeof(Region),
+                            .fields = kFields,
+                            .infer = infer_take,
+                            .eval = eval_take,
+                            .vjp = vjp_take,
+                            .cost = cheap_cost,
+                            .samples = samples};
+constinit OpDef kPutRegion{.name = "put_region",
+                           .doc = "A tensor with a strided region replaced.",
+                           .inputs = 2,
+                           .space = Space::movement,
+                           .attr_bytes = sizeof(Region),
+                           .fields = kFields,
+                           .infer = infer_put,
+                           .eval = eval_put,
+                           .vjp = vjp_put,
+                           .cost = cheap_cost,
+                           .samples = samples};
 
 namespace {
 OpDef* const kOps[] = {&kTakeRegion, &kPutRegion, &kEmbedRegion};

@@ -22,7 +22,7 @@ struct Embedding {
 Tensor embed(const Tensor& value, Ints base, Ints strides, int64_t offset);
 
 extern OpDef kEmbedRegion;  // (value) -> zeros with value in the region
-extern OpDef kTakeRegion;  // (base) -> the region's elements
-extern OpDef kPutRegion;   // (base, value) -> base with the region replaced
+extern OpDef kTakeRegion;   // (base) -> the region's elements
+extern OpDef kPutRegion;    // (base, value) -> base with the region replaced
 
 }  // namespace fluxion

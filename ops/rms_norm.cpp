@@ -26,15 +26,21 @@ void forward(Row& r) {
 template <bool Weight>
 void input_gradient(Row& r) {
   Value scale = r.load(2);
-  auto weighted = [&](const auto& i) { return Weight ? r.load(0, i) * r.load(3, i) : r.load(0, i); };
+  auto weighted = [&](const auto& i) {
+    return Weight ? r.load(0, i) * r.load(3, i) : r.load(0, i);
+  };
   auto normal = [&](const auto& i) { return r.load(1, i) * scale; };
-  Value stretch = r.reduce_sum([&](const auto& i) -> Term { return weighted(i) * normal(i); }) / r.count();
-  r.each([&](const auto& i) { r.store(3 + Weight, i, (weighted(i) - normal(i) * stretch) * scale); });
+  Value stretch =
+      r.reduce_sum([&](const auto& i) -> Term { return weighted(i) * normal(i); }) / r.count();
+  r.each(
+      [&](const auto& i) { r.store(3 + Weight, i, (weighted(i) - normal(i) * stretch) * scale); });
 }
 
 /// g, x, scale -> gradient of the weight
 void weight_gradient(Column& c) {
-  c.store(3, c.reduce_sum([&](const auto& i) -> Term { return c.load(0, i) * (c.load(1, i) * c.load(2, i)); }));
+  c.store(3, c.reduce_sum([&](const auto& i) -> Term {
+    return c.load(0, i) * (c.load(1, i) * c.load(2, i));
+  }));
 }
 
 constexpr auto element = Extent::element, column = Extent::column, row = Extent::row;
@@ -44,7 +50,8 @@ constexpr Slot kInputGradient[] = {element, element, row, element};
 constexpr Slot kWeightedInputGradient[] = {element, element, row, column, element};
 constexpr Slot kWeightGradient[] = {element, element, row, column};
 
-constexpr RowProgram kForward[] = {{0, 1, kPlain, forward<false>}, {1, 2, kWeighted, forward<true>}};
+constexpr RowProgram kForward[] = {{0, 1, kPlain, forward<false>},
+                                   {1, 2, kWeighted, forward<true>}};
 constexpr RowProgram kInputGradients[] = {{0, 3, kInputGradient, input_gradient<false>},
                                           {1, 4, kWeightedInputGradient, input_gradient<true>}};
 constexpr ColumnProgram kWeightGradients{2, 3, kWeightGradient, weight_gradient};
@@ -100,12 +107,15 @@ void compose_gradient(const Eval& e) {
   Tensor g = flat(e.in[0]), scale = reshape(e.in[2], Ints({rows, 1})), normal = mul(flat(x), scale);
   if (a.want_input) {
     Tensor weighted = a.has_weight ? mul(g, reshape(widen(e.in[3]), Ints({n}))) : g;
-    Tensor stretch = div(sum(mul(weighted, normal), Ints({-1}), true), number(static_cast<double>(n)));
-    e.out[0] = rounded(reshape(mul(sub(weighted, mul(normal, stretch)), scale), x.sizes()), x.dtype());
+    Tensor stretch =
+        div(sum(mul(weighted, normal), Ints({-1}), true), number(static_cast<double>(n)));
+    e.out[0] =
+        rounded(reshape(mul(sub(weighted, mul(normal, stretch)), scale), x.sizes()), x.dtype());
   }
   if (a.want_weight)
-    e.out[1] = rounded(reshape(sum(mul(g, normal), Ints({0})), x.sizes().last(static_cast<size_t>(a.dims))),
-                       e.in[3].dtype());
+    e.out[1] = rounded(
+        reshape(sum(mul(g, normal), Ints({0})), x.sizes().last(static_cast<size_t>(a.dims))),
+        e.in[3].dtype());
 }
 
 constexpr SaveRule kSaves[] = {{3, 2}, {1, 2}};
@@ -114,54 +124,79 @@ void vjp(const Vjp& v);
 
 }  // namespace
 
-constinit OpDef kRmsNormBackward{.name = "rms_norm_backward",
-    .doc = "Gradients of rms_norm: (g, x, scale, [weight]) -> (dx, dweight).", .inputs = 255, .outputs = 2,
-    .round = Round::fused, .space = Space::rowwise, .attr_bytes = sizeof(NormGradAttrs), .fields = kNormGradFields,
-    .infer = [](const TypeRule& t) {
-      const auto& a = t.attrs<NormGradAttrs>();
-      const Type& x = t.in[1];
-      t.out[0] = x;
-      t.out[1] = {a.has_weight ? t.in[3].dtype : x.dtype, false, Shape(Ints(x.shape).last(static_cast<size_t>(a.dims)))};
-    },
-    .eval = eval_gradient, .composite = compose_gradient,
-    .kernels = [](const OpDef& op, KernelSink& sink) {
-      for (const RowProgram& p : kInputGradients) emit(op, sink, p);
-      emit(op, sink, kWeightGradients);
-    },
+constinit OpDef kRmsNormBackward{
+    .name = "rms_norm_backward",
+    .doc = "Gradients of rms_norm: (g, x, scale, [weight]) -> (dx, dweight).",
+    .inputs = 255,
+    .outputs = 2,
+    .round = Round::fused,
+    .space = Space::rowwise,
+    .attr_bytes = sizeof(NormGradAttrs),
+    .fields = kNormGradFields,
+    .infer =
+        [](const TypeRule& t) {
+          const auto& a = t.attrs<NormGradAttrs>();
+          const Type& x = t.in[1];
+          t.out[0] = x;
+          t.out[1] = {a.has_weight ? t.in[3].dtype : x.dtype, false,
+                      Shape(Ints(x.shape).last(static_cast<size_t>(a.dims)))};
+        },
+    .eval = eval_gradient,
+    .composite = compose_gradient,
+    .kernels =
+        [](const OpDef& op, KernelSink& sink) {
+          for (const RowProgram& p : kInputGradients) emit(op, sink, p);
+          emit(op, sink, kWeightGradients);
+        },
     .cost = rowwise_cost,
-    .samples = [](const OpDef&, SampleSink& sink) {
-      for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
-        for (int64_t weighted : {0, 1}) {
-          NormGradAttrs a{1, weighted, 1, weighted, 0};
-          const SampleSink::Input in[] = {{Shape{4, 9}, t}, {Shape{4, 9}, t}, {Shape{4, 1}, row_compute(t), 0.5, 1.5},
-                                          {Shape{9}, t, 0.5, 1.5}};
-          sink.add(std::span(in, 3 + static_cast<size_t>(weighted)), &a, sizeof a);
-        }
-    },
+    .samples =
+        [](const OpDef&, SampleSink& sink) {
+          for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
+            for (int64_t weighted : {0, 1}) {
+              NormGradAttrs a{1, weighted, 1, weighted, 0};
+              const SampleSink::Input in[] = {{Shape{4, 9}, t},
+                                              {Shape{4, 9}, t},
+                                              {Shape{4, 1}, row_compute(t), 0.5, 1.5},
+                                              {Shape{9}, t, 0.5, 1.5}};
+              sink.add(std::span(in, 3 + static_cast<size_t>(weighted)), &a, sizeof a);
+            }
+        },
     .max_ulp = 64};
 
-constinit OpDef kRmsNorm{.name = "rms_norm",
-    .doc = "x / sqrt(mean(x^2) + eps) * weight over the last dims; also 1 / sqrt(mean(x^2) + eps).", .inputs = 255,
-    .outputs = 2, .round = Round::fused, .space = Space::rowwise, .attr_bytes = sizeof(NormAttrs),
+constinit OpDef kRmsNorm{
+    .name = "rms_norm",
+    .doc = "x / sqrt(mean(x^2) + eps) * weight over the last dims; also 1 / sqrt(mean(x^2) + eps).",
+    .inputs = 255,
+    .outputs = 2,
+    .round = Round::fused,
+    .space = Space::rowwise,
+    .attr_bytes = sizeof(NormAttrs),
     .fields = kNormFields,
-    .infer = [](const TypeRule& t) {
-      const Type& x = t.in[0];
-      t.out[0] = {x.dtype, false, x.shape};
-      t.out[1] = {row_compute(x.dtype), false, statistics_shape(x.shape, t.attrs<NormAttrs>().dims)};
-    },
-    .eval = eval, .vjp = vjp, .saves = kSaves, .composite = compose,
-    .kernels = [](const OpDef& op, KernelSink& sink) {
-      for (const RowProgram& p : kForward) emit(op, sink, p);
-    },
+    .infer =
+        [](const TypeRule& t) {
+          const Type& x = t.in[0];
+          t.out[0] = {x.dtype, false, x.shape};
+          t.out[1] = {row_compute(x.dtype), false,
+                      statistics_shape(x.shape, t.attrs<NormAttrs>().dims)};
+        },
+    .eval = eval,
+    .vjp = vjp,
+    .saves = kSaves,
+    .composite = compose,
+    .kernels =
+        [](const OpDef& op, KernelSink& sink) {
+          for (const RowProgram& p : kForward) emit(op, sink, p);
+        },
     .cost = rowwise_cost,
-    .samples = [](const OpDef&, SampleSink& sink) {
-      for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
-        for (int64_t weighted : {0, 1}) {
-          NormAttrs a{1e-5, 2, weighted, 0};
-          const SampleSink::Input in[] = {{Shape{4, 3, 7}, t}, {Shape{3, 7}, t, 0.5, 1.5}};
-          sink.add(std::span(in, 1 + static_cast<size_t>(weighted)), &a, sizeof a);
-        }
-    },
+    .samples =
+        [](const OpDef&, SampleSink& sink) {
+          for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
+            for (int64_t weighted : {0, 1}) {
+              NormAttrs a{1e-5, 2, weighted, 0};
+              const SampleSink::Input in[] = {{Shape{4, 3, 7}, t}, {Shape{3, 7}, t, 0.5, 1.5}};
+              sink.add(std::span(in, 1 + static_cast<size_t>(weighted)), &a, sizeof a);
+            }
+        },
     .max_ulp = 16};
 
 namespace {
@@ -198,7 +233,8 @@ double machine_epsilon(DType t) {
 
 Tensor rms_norm(const Tensor& x, Ints normalized_shape, const Tensor& weight, OptDouble eps) {
   check_trailing_norm("rms_norm", x, normalized_shape, weight, {});
-  NormAttrs a{eps.value_or(machine_epsilon(x.dtype())), static_cast<int64_t>(normalized_shape.size()), weight.defined(), 0};
+  NormAttrs a{eps.value_or(machine_epsilon(x.dtype())),
+              static_cast<int64_t>(normalized_shape.size()), weight.defined(), 0};
   Tensor out[2];
   apply(kRmsNorm, &a, NormInputs(x, weight, {}), out);
   return out[0];
@@ -211,7 +247,8 @@ OpDef* const kOps[] = {&kRmsNorm, &kRmsNormBackward};
 const Function kFunctions[] = {
     {"rms_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, float? eps=None) -> Tensor",
      "Divides the last dims, of shape normalized_shape, by their root mean square, then scales by weight; "
-     "eps None: the dtype's machine epsilon.", kFunction | kNN, thunk<&rms_norm>},
+     "eps None: the dtype's machine epsilon.",
+     kFunction | kNN, thunk<&rms_norm>},
 };
 
 }  // namespace

@@ -14,7 +14,9 @@ constexpr int64_t kBlockElements = 8192;  // of a converted block of rows
 constexpr int64_t kColumnBlock = 64;
 constexpr double kChunkNanoseconds = 8000;  // least work per thread
 
-DType reads(const Slot& s, DType compute) { return s.dtype < 0 ? compute : static_cast<DType>(s.dtype); }
+DType reads(const Slot& s, DType compute) {
+  return s.dtype < 0 ? compute : static_cast<DType>(s.dtype);
+}
 
 std::vector<loops::Operand> loop_operands(std::span<const Slot> slots, DType compute) {
   std::vector<loops::Operand> out;
@@ -65,7 +67,8 @@ class Operands {
   const Tensor& whole(size_t k) {
     const Tensor& t = given(k);
     if (t.dtype() == dtype(k) && t.is_contiguous()) return t;
-    if (!held_[k].defined()) held_[k] = is_input(k) ? brought_to(t, dtype(k)) : empty(t.sizes(), dtype(k));
+    if (!held_[k].defined())
+      held_[k] = is_input(k) ? brought_to(t, dtype(k)) : empty(t.sizes(), dtype(k));
     return held_[k];
   }
   void write_back() {
@@ -84,16 +87,19 @@ class Operands {
 /// One operand of a row program as the kernel finds it.
 struct RowOperand {
   char* data;
-  int64_t stride;   // element operands: between rows, in elements
+  int64_t stride;  // element operands: between rows, in elements
   DType stored;
-  bool converts;    // element operands of another dtype: a block of rows at a time
+  bool converts;  // element operands of another dtype: a block of rows at a time
 };
 
 class RowRun {
  public:
   RowRun(const OpDef& op, const RowProgram& p, DType compute, int64_t rows, int64_t n,
          const TensorRefs& given, const double* params)
-      : operands_(p.slots, p.inputs, compute, given), rows_(rows), n_(n), params_(params),
+      : operands_(p.slots, p.inputs, compute, given),
+        rows_(rows),
+        n_(n),
+        params_(params),
         kernel_(require_kernel(op, compute, p.variant)) {
     for (size_t k = 0; k < operands_.count(); ++k) bind(k);
   }
@@ -102,7 +108,9 @@ class RowRun {
     double row_cost = nanoseconds * static_cast<double>(std::max<int64_t>(n_, 1));
     LongWork work(row_cost * static_cast<double>(rows_));
     int64_t grain = std::max<int64_t>(1, static_cast<int64_t>(kChunkNanoseconds / row_cost));
-    parallel(rows_, grain, [&](int64_t begin, int64_t end) { converts_ ? by_blocks(begin, end) : call(begin, end); });
+    parallel(rows_, grain, [&](int64_t begin, int64_t end) {
+      converts_ ? by_blocks(begin, end) : call(begin, end);
+    });
     operands_.write_back();
   }
 
@@ -127,7 +135,8 @@ class RowRun {
   char* at(size_t k, int64_t row) const {
     const RowOperand& o = bound_[k];
     int64_t offset = operands_.extent(k) == Extent::element ? row * o.stride
-                     : operands_.extent(k) == Extent::row   ? row : 0;
+                     : operands_.extent(k) == Extent::row   ? row
+                                                            : 0;
     return o.data + offset * size_of(o.stored);
   }
 
@@ -148,7 +157,8 @@ class RowRun {
     int64_t run = o.stride == n_ ? count * n_ : n_;
     for (int64_t r = 0; r < (o.stride == n_ ? 1 : count); ++r) {
       char* mine = scratch + r * n_ * size_of(operands_.dtype(k));
-      kernels::Buf args[] = {{in ? at(k, row + r) : mine, nullptr}, {in ? mine : at(k, row + r), nullptr}};
+      kernels::Buf args[] = {{in ? at(k, row + r) : mine, nullptr},
+                             {in ? mine : at(k, row + r), nullptr}};
       f(args, &run, nullptr);
     }
   }
@@ -211,16 +221,18 @@ void run(const OpDef& op, const RowProgram& p, DType compute, int64_t rows, int6
   RowRun(op, p, compute, rows, n, operands, params).run(p.nanoseconds);
 }
 
-void run(const OpDef& op, const ColumnProgram& p, DType compute, int64_t outer, int64_t red, int64_t inner,
-         const TensorRefs& given, const double* params) {
+void run(const OpDef& op, const ColumnProgram& p, DType compute, int64_t outer, int64_t red,
+         int64_t inner, const TensorRefs& given, const double* params) {
   Operands operands(p.slots, p.inputs, compute, given);
   char* data[kMaxSlots];
   for (size_t k = 0; k < operands.count(); ++k) data[k] = operands.whole(k).data<char>();
   kernels::Kernel kernel = require_kernel(op, compute, p.variant);
-  const int64_t element[] = {red * inner, inner}, column[] = {inner, 0}, row[] = {red, 1}, scalar[] = {0, 0};
+  const int64_t element[] = {red * inner, inner}, column[] = {inner, 0}, row[] = {red, 1},
+                scalar[] = {0, 0};
   const int64_t* const strides[] = {element, column, row, scalar};
   const int64_t blocks = (inner + kColumnBlock - 1) / kColumnBlock;
-  double block_cost = p.nanoseconds * static_cast<double>(std::max<int64_t>(red * std::min(inner, kColumnBlock), 1));
+  double block_cost = p.nanoseconds * static_cast<double>(std::max<int64_t>(
+                                          red * std::min(inner, kColumnBlock), 1));
   LongWork work(block_cost * static_cast<double>(outer * blocks));
   int64_t grain = std::max<int64_t>(1, static_cast<int64_t>(kChunkNanoseconds / block_cost));
   parallel(outer * blocks, grain, [&](int64_t begin, int64_t end) {
@@ -230,7 +242,8 @@ void run(const OpDef& op, const ColumnProgram& p, DType compute, int64_t outer, 
       int64_t sizes[] = {1, red, std::min(inner, last * kColumnBlock) - at};
       kernels::Buf args[kMaxSlots];
       for (size_t k = 0; k < operands.count(); ++k)
-        args[k] = {data[k] + column_offset(operands.extent(k), o, red, inner, at) * size_of(operands.dtype(k)),
+        args[k] = {data[k] + column_offset(operands.extent(k), o, red, inner, at) *
+                                 size_of(operands.dtype(k)),
                    strides[static_cast<int>(operands.extent(k))]};
       kernel(args, sizes, params);
       task += last - first;
@@ -239,8 +252,8 @@ void run(const OpDef& op, const ColumnProgram& p, DType compute, int64_t outer, 
   operands.write_back();
 }
 
-void run_flat(const OpDef& op, const RowProgram& p, DType compute, int64_t n, const TensorRefs& operands,
-              const double* params) {
+void run_flat(const OpDef& op, const RowProgram& p, DType compute, int64_t n,
+              const TensorRefs& operands, const double* params) {
   auto part = [&](int64_t first_row, int64_t rows, int64_t columns) {
     Tensor views[kMaxSlots];
     TensorRefs refs{};
@@ -276,12 +289,10 @@ AlongDim along(Ints shape, int64_t dim) {
   return a;
 }
 
-void run(const OpDef& op, const RowProgram& rows, const ColumnProgram& columns, DType compute, const AlongDim& a,
-         const TensorRefs& operands, const double* params) {
-  if (a.last)
-    run(op, rows, compute, a.outer, a.n, operands, params);
-  else
-    run(op, columns, compute, a.outer, a.n, a.inner, operands, params);
+void run(const OpDef& op, const RowProgram& rows, const ColumnProgram& columns, DType compute,
+         const AlongDim& a, const TensorRefs& operands, const double* params) {
+  if (a.last) run(op, rows, compute, a.outer, a.n, operands, params);
+  else run(op, columns, compute, a.outer, a.n, a.inner, operands, params);
 }
 
 Shape without_dim(Ints shape, int64_t dim, bool keepdim) {

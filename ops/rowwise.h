@@ -31,8 +31,10 @@ struct Program {
   void (*body)(Loop&);
   double nanoseconds = 0.5;  // per element, to decide about threads
 };
-using RowProgram = Program<Row>;        // over [rows, n]; row operands have one element per row, column operands n
-using ColumnProgram = Program<Column>;  // over [outer, red, inner]; row operands are [outer, red], column [outer, inner]
+using RowProgram =
+    Program<Row>;  // over [rows, n]; row operands have one element per row, column operands n
+using ColumnProgram = Program<
+    Column>;  // over [outer, red, inner]; row operands are [outer, red], column [outer, inner]
 
 void emit(const OpDef&, KernelSink&, const RowProgram&);
 void emit(const OpDef&, KernelSink&, const ColumnProgram&);
@@ -59,8 +61,8 @@ struct TensorRefs {
 /// converts is accepted. Outputs must be allocated; one may be the same memory as an input of the same geometry.
 void run(const OpDef&, const RowProgram&, DType compute, int64_t rows, int64_t n,
          const TensorRefs& operands, const double* params = nullptr);
-void run(const OpDef&, const ColumnProgram&, DType compute, int64_t outer, int64_t red, int64_t inner,
-         const TensorRefs& operands, const double* params = nullptr);
+void run(const OpDef&, const ColumnProgram&, DType compute, int64_t outer, int64_t red,
+         int64_t inner, const TensorRefs& operands, const double* params = nullptr);
 
 /// Runs a row program over a flat sequence of n elements, cut into rows of kFlatRow: a sum over it is the sum of its row
 /// outputs from left to right, by the numerics contract. Row operands hold flat_rows(n) elements; operands are dense.
@@ -79,8 +81,8 @@ struct AlongDim {
 AlongDim along(Ints shape, int64_t dim);
 /// Runs `rows` along a last dim, `columns` along another. Operands of one element per row or column have Extent::row in
 /// the first and Extent::column in the second.
-void run(const OpDef&, const RowProgram& rows, const ColumnProgram& columns, DType compute, const AlongDim&,
-         const TensorRefs& operands, const double* params = nullptr);
+void run(const OpDef&, const RowProgram& rows, const ColumnProgram& columns, DType compute,
+         const AlongDim&, const TensorRefs& operands, const double* params = nullptr);
 Shape without_dim(Ints shape, int64_t dim, bool keepdim);
 
 /// What bodies written for both loops share: the one element per row or column.

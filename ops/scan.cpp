@@ -17,7 +17,8 @@ struct ScanAttrs {
 };
 constexpr Field kFields[] = {
     {"axis", FieldKind::integer, offsetof(ScanAttrs, axis), "the dim walked along"},
-    {"reverse", FieldKind::boolean, offsetof(ScanAttrs, reverse), "from the last element to the first"},
+    {"reverse", FieldKind::boolean, offsetof(ScanAttrs, reverse),
+     "from the last element to the first"},
 };
 
 kernels::ScanShape around(const Tensor& x, int64_t axis) {
@@ -40,7 +41,8 @@ Tensor memory_for(const Tensor& result, const Tensor& like) {
 }
 
 void deliver(const Eval& e, const Tensor& y) {
-  if (!e.out[0].defined()) e.out[0] = y.dtype() == e.in[0].dtype() ? y : empty(y.sizes(), e.in[0].dtype());
+  if (!e.out[0].defined())
+    e.out[0] = y.dtype() == e.in[0].dtype() ? y : empty(y.sizes(), e.in[0].dtype());
   if (!e.out[0].is_same(y)) copy_elements(y, e.out[0]);
 }
 
@@ -49,7 +51,8 @@ void eval_scan(const Eval& e) {
   const auto& a = e.attrs<ScanAttrs>();
   Tensor x = operand(e.in[0]), y = memory_for(e.out[0], x);
   LongWork work(2.0 * static_cast<double>(x.numel()));
-  int status = kernels::scan(kernel_context(), kind, x.dtype(), x.data<char>(), y.data<char>(), around(x, a.axis), a.reverse);
+  int status = kernels::scan(kernel_context(), kind, x.dtype(), x.data<char>(), y.data<char>(),
+                             around(x, a.axis), a.reverse);
   invariant(status == kernels::kOk, e.op.name);
   deliver(e, y);
 }
@@ -58,8 +61,8 @@ void eval_linear(const Eval& e) {
   const auto& a = e.attrs<ScanAttrs>();
   Tensor factor = operand(e.in[1]), x = operand(e.in[0]), y = memory_for(e.out[0], x);
   LongWork work(4.0 * static_cast<double>(x.numel()));
-  int status = kernels::scan_linear(kernel_context(), x.dtype(), factor.data<char>(), x.data<char>(), y.data<char>(),
-                                    around(x, a.axis), a.reverse);
+  int status = kernels::scan_linear(kernel_context(), x.dtype(), factor.data<char>(),
+                                    x.data<char>(), y.data<char>(), around(x, a.axis), a.reverse);
   invariant(status == kernels::kOk, e.op.name);
   deliver(e, y);
 }
@@ -73,10 +76,8 @@ void eval_extremum(const Eval& e) {
                          indices.data<int64_t>(), around(x, e.attrs<ScanAttrs>().axis));
   const Tensor* results[] = {&values, &indices};
   for (size_t k = 0; k < 2; ++k)
-    if (e.out[k].defined())
-      copy_elements(*results[k], e.out[k]);
-    else
-      e.out[k] = *results[k];
+    if (e.out[k].defined()) copy_elements(*results[k], e.out[k]);
+    else e.out[k] = *results[k];
 }
 
 }  // namespace
@@ -116,7 +117,8 @@ void vjp_linear(const Vjp& v) {
 
 void vjp_extremum(const Vjp& v) {
   if (v.grad[0].defined())
-    v.result[0] = scatter_into_zeros(v.in[0].sizes(), v.attrs<ScanAttrs>().axis, v.out[1], v.grad[0]);
+    v.result[0] =
+        scatter_into_zeros(v.in[0].sizes(), v.attrs<ScanAttrs>().axis, v.out[1], v.grad[0]);
 }
 
 void infer_same(const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, t.in[0].shape}; }
@@ -125,14 +127,17 @@ void infer_pair(const TypeRule& t) {
   t.out[1] = {DType::i64, false, t.in[0].shape};
 }
 
-double scan_cost(std::span<const Type> in, const void*) { return 4.0 * static_cast<double>(element_count(in[0].shape)); }
+double scan_cost(std::span<const Type> in, const void*) {
+  return 4.0 * static_cast<double>(element_count(in[0].shape));
+}
 
 void scan_samples(const OpDef& op, SampleSink& sink) {
   bool floats = op.inputs == 2, sums = op.outputs == 1;
   for (int t = floats ? static_cast<int>(DType::f16) : sums; t < kDTypes; ++t)
     for (int64_t axis = 0; axis < 2; ++axis) {
       ScanAttrs a{axis, sums && axis};
-      SampleSink::Input in[] = {{Shape{3, 5}, static_cast<DType>(t), 0.5, 1.5}, {Shape{3, 5}, static_cast<DType>(t), 0.5, 1.5}};
+      SampleSink::Input in[] = {{Shape{3, 5}, static_cast<DType>(t), 0.5, 1.5},
+                                {Shape{3, 5}, static_cast<DType>(t), 0.5, 1.5}};
       sink.add({in, op.inputs}, &a, sizeof a);
     }
 }
@@ -152,17 +157,36 @@ constexpr OpDef scan_op(OpDef d) {
 
 }  // namespace
 
-constinit OpDef kCumsum = scan_op({.name = "cumsum", .doc = "y[t] = y[t-1] + x[t] along an axis.",
-    .eval = eval_scan<kernels::ScanKind::sum>, .vjp = vjp_cumsum});
-constinit OpDef kCumprod = scan_op({.name = "cumprod", .doc = "y[t] = y[t-1] * x[t] along an axis.",
-    .eval = eval_scan<kernels::ScanKind::product>, .vjp = vjp_cumprod, .saves = kSaveBothSides});
-constinit OpDef kCummax = scan_op({.name = "cummax", .doc = "The greatest element so far along an axis and its last place.",
-    .outputs = 2, .eval = eval_extremum<true>, .vjp = vjp_extremum, .saves = kSaveIndices});
-constinit OpDef kCummin = scan_op({.name = "cummin", .doc = "The least element so far along an axis and its last place.",
-    .outputs = 2, .eval = eval_extremum<false>, .vjp = vjp_extremum, .saves = kSaveIndices});
-constinit OpDef kLinearRecurrence = scan_op({.name = "linear_recurrence",
-    .doc = "y[t] = x[t] + factor[t] * y[t-1] along an axis: the gradient of cumprod, and its own.", .inputs = 2,
-    .eval = eval_linear, .vjp = vjp_linear, .saves = kSaveFactor});
+constinit OpDef kCumsum = scan_op({.name = "cumsum",
+                                   .doc = "y[t] = y[t-1] + x[t] along an axis.",
+                                   .eval = eval_scan<kernels::ScanKind::sum>,
+                                   .vjp = vjp_cumsum});
+constinit OpDef kCumprod = scan_op({.name = "cumprod",
+                                    .doc = "y[t] = y[t-1] * x[t] along an axis.",
+                                    .eval = eval_scan<kernels::ScanKind::product>,
+                                    .vjp = vjp_cumprod,
+                                    .saves = kSaveBothSides});
+constinit OpDef kCummax =
+    scan_op({.name = "cummax",
+             .doc = "The greatest element so far along an axis and its last place.",
+             .outputs = 2,
+             .eval = eval_extremum<true>,
+             .vjp = vjp_extremum,
+             .saves = kSaveIndices});
+constinit OpDef kCummin =
+    scan_op({.name = "cummin",
+             .doc = "The least element so far along an axis and its last place.",
+             .outputs = 2,
+             .eval = eval_extremum<false>,
+             .vjp = vjp_extremum,
+             .saves = kSaveIndices});
+constinit OpDef kLinearRecurrence = scan_op(
+    {.name = "linear_recurrence",
+     .doc = "y[t] = x[t] + factor[t] * y[t-1] along an axis: the gradient of cumprod, and its own.",
+     .inputs = 2,
+     .eval = eval_linear,
+     .vjp = vjp_linear,
+     .saves = kSaveFactor});
 
 namespace {
 
@@ -173,7 +197,8 @@ Tensor accumulated(const OpDef& op, const Tensor& x, int64_t dim, OptDType dtype
   int64_t axis = wrap_dim(dim, x.dim(), op.name);
   DType t = dtype ? *dtype : is_floating(x.dtype()) ? x.dtype() : DType::i64;
   Tensor in = to_dtype(x, t == DType::bool_ ? DType::i64 : t);
-  Tensor y = x.dim() ? apply(op, ScanAttrs{axis}, {in}) : reshape(apply(op, ScanAttrs{0}, {reshape(in, Shape{1})}), Ints{});
+  Tensor y = x.dim() ? apply(op, ScanAttrs{axis}, {in})
+                     : reshape(apply(op, ScanAttrs{0}, {reshape(in, Shape{1})}), Ints{});
   return to_dtype(y, t);
 }
 
@@ -187,8 +212,12 @@ Pair extremum(const OpDef& op, const Tensor& x, int64_t dim) {
 
 }  // namespace
 
-Tensor cumsum(const Tensor& x, int64_t dim, OptDType dtype) { return accumulated(kCumsum, x, dim, dtype); }
-Tensor cumprod(const Tensor& x, int64_t dim, OptDType dtype) { return accumulated(kCumprod, x, dim, dtype); }
+Tensor cumsum(const Tensor& x, int64_t dim, OptDType dtype) {
+  return accumulated(kCumsum, x, dim, dtype);
+}
+Tensor cumprod(const Tensor& x, int64_t dim, OptDType dtype) {
+  return accumulated(kCumprod, x, dim, dtype);
+}
 Pair cummax(const Tensor& x, int64_t dim) { return extremum(kCummax, x, dim); }
 Pair cummin(const Tensor& x, int64_t dim) { return extremum(kCummin, x, dim); }
 
@@ -218,14 +247,16 @@ OpDef* const kOps[] = {&kCumsum, &kCumprod, &kCummax, &kCummin, &kLinearRecurren
 constexpr uint16_t kUsual = kFunction | kMethod | kOut;
 
 const Function kFunctions[] = {
-    {"cumsum(Tensor input, int dim, *, dtype? dtype=None) -> Tensor", "The running sum along a dim, in order. Integers sum as int64.",
-     kUsual | kInplace, thunk<&cumsum>},
-    {"cumprod(Tensor input, int dim, *, dtype? dtype=None) -> Tensor", "The running product along a dim, in order. Integers multiply as int64.",
-     kUsual | kInplace, thunk<&cumprod>},
-    {"cummax(Tensor input, int dim) -> (Tensor values, Tensor indices)", "The greatest element so far along a dim, and its last place.",
-     kUsual, thunk<&cummax>},
-    {"cummin(Tensor input, int dim) -> (Tensor values, Tensor indices)", "The least element so far along a dim, and its last place.",
-     kUsual, thunk<&cummin>},
+    {"cumsum(Tensor input, int dim, *, dtype? dtype=None) -> Tensor",
+     "The running sum along a dim, in order. Integers sum as int64.", kUsual | kInplace,
+     thunk<&cumsum>},
+    {"cumprod(Tensor input, int dim, *, dtype? dtype=None) -> Tensor",
+     "The running product along a dim, in order. Integers multiply as int64.", kUsual | kInplace,
+     thunk<&cumprod>},
+    {"cummax(Tensor input, int dim) -> (Tensor values, Tensor indices)",
+     "The greatest element so far along a dim, and its last place.", kUsual, thunk<&cummax>},
+    {"cummin(Tensor input, int dim) -> (Tensor values, Tensor indices)",
+     "The least element so far along a dim, and its last place.", kUsual, thunk<&cummin>},
     {"diff(Tensor input, int n=1, int dim=-1, Tensor? prepend=None, Tensor? append=None) -> Tensor",
      "The n-th differences of neighbours along a dim.", kUsual, thunk<&diff>},
 };

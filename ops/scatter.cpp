@@ -27,18 +27,21 @@ struct Along {
   Along(const char* op, const Tensor& x_, int64_t dim, const Tensor& index_)
       : x(at_least_1d(x_)), index(at_least_1d(index_)), axis(wrap_dim(dim, x.dim(), op)) {
     check_index_dtype(op, index);
-    if (index.numel() == 0 && index.dim() == 1 && x.dim() != 1) {  // PyTorch takes an empty index of any rank
+    if (index.numel() == 0 && index.dim() == 1 &&
+        x.dim() != 1) {  // PyTorch takes an empty index of any rank
       Shape none(x.dim(), 0);
       index = reshape(index, none);
     }
     if (index.dim() != x.dim())
-      fail(ErrorKind::runtime, "{}: the index must have as many dims as the tensor, {}, got shape {}", op, x.dim(),
+      fail(ErrorKind::runtime,
+           "{}: the index must have as many dims as the tensor, {}, got shape {}", op, x.dim(),
            shape_text(index.sizes()));
     for (int64_t d = 0; d < x.dim(); ++d)
       if (d != axis && index.sizes()[d] > x.sizes()[d])
-        fail(ErrorKind::runtime,
-             "{}: the index of shape {} is longer in dim {} than the tensor of shape {}; only dim {} may be", op,
-             shape_text(index.sizes()), d, shape_text(x.sizes()), axis);
+        fail(
+            ErrorKind::runtime,
+            "{}: the index of shape {} is longer in dim {} than the tensor of shape {}; only dim {} may be",
+            op, shape_text(index.sizes()), d, shape_text(x.sizes()), axis);
   }
 };
 
@@ -47,24 +50,26 @@ Tensor covered(const char* op, const Along& a, const Tensor& source) {
   Tensor v = matching(op, "src", source, a.x);
   if (v.dim() == 0) return v;
   if (v.dim() != a.index.dim())
-    fail(ErrorKind::runtime, "{}: src must have as many dims as the index, {}, got shape {}", op, a.index.dim(),
-         shape_text(v.sizes()));
+    fail(ErrorKind::runtime, "{}: src must have as many dims as the index, {}, got shape {}", op,
+         a.index.dim(), shape_text(v.sizes()));
   for (int64_t d = 0; d < v.dim(); ++d) {
     int64_t n = a.index.sizes()[d];
     if (n > v.sizes()[d])
-      fail(ErrorKind::runtime, "{}: the index of shape {} is longer in dim {} than src of shape {}", op,
-           shape_text(a.index.sizes()), d, shape_text(v.sizes()));
+      fail(ErrorKind::runtime, "{}: the index of shape {} is longer in dim {} than src of shape {}",
+           op, shape_text(a.index.sizes()), d, shape_text(v.sizes()));
     if (n < v.sizes()[d]) v = narrow(v, d, 0, n);
   }
   return v;
 }
 
-Tensor put(const Tensor& x, const char* op, int64_t dim, const Tensor& index, const Tensor& source, Combine how) {
+Tensor put(const Tensor& x, const char* op, int64_t dim, const Tensor& index, const Tensor& source,
+           Combine how) {
   Along a(op, x, dim, index);
   return reshape(scatter_at(a.x, a.axis, a.index, covered(op, a, source), how), x.sizes());
 }
 
-Tensor put_into(const Tensor& x, const char* op, int64_t dim, const Tensor& index, const Tensor& source, Combine how) {
+Tensor put_into(const Tensor& x, const char* op, int64_t dim, const Tensor& index,
+                const Tensor& source, Combine how) {
   Along a(op, x, dim, index);
   const Tensor in[] = {a.x, a.index, covered(op, a, source)};
   ScatterAttrs attrs{a.axis, how};
@@ -78,11 +83,14 @@ Combine scatter_mode(std::optional<std::string_view> reduce) {
   if (!reduce) return Combine::replace;
   if (*reduce == "add") return Combine::add;
   if (*reduce == "multiply") return Combine::multiply;
-  fail(ErrorKind::runtime, "scatter: reduce must be 'add' or 'multiply', got '{}'. scatter_reduce has more", *reduce);
+  fail(ErrorKind::runtime,
+       "scatter: reduce must be 'add' or 'multiply', got '{}'. scatter_reduce has more", *reduce);
 }
 
 double extreme(DType t, bool lowest) {
-  if (is_floating(t)) return lowest ? -std::numeric_limits<double>::infinity() : std::numeric_limits<double>::infinity();
+  if (is_floating(t))
+    return lowest ? -std::numeric_limits<double>::infinity()
+                  : std::numeric_limits<double>::infinity();
   if (t == DType::bool_) return !lowest;
   double half = std::ldexp(1.0, static_cast<int>(8 * size_of(t)) - 1);
   if (t == DType::u8) return lowest ? 0 : 255;
@@ -92,7 +100,9 @@ double extreme(DType t, bool lowest) {
 /// What leaves the other operand as it is.
 Tensor neutral(DType t, Combine how) {
   if (t == DType::i64 && how >= Combine::maximum)
-    return scalar(how == Combine::maximum ? std::numeric_limits<int64_t>::min() : std::numeric_limits<int64_t>::max(), t);
+    return scalar(how == Combine::maximum ? std::numeric_limits<int64_t>::min()
+                                          : std::numeric_limits<int64_t>::max(),
+                  t);
   switch (how) {
     case Combine::multiply: return scalar(1.0, t);
     case Combine::maximum: return scalar(extreme(t, true), t);
@@ -113,13 +123,17 @@ struct Reduction {
   const char* name;
   Combine how;
 };
-constexpr Reduction kReductions[] = {{"sum", Combine::add}, {"prod", Combine::multiply}, {"mean", Combine::add},
-                                     {"amax", Combine::maximum}, {"amin", Combine::minimum}};
+constexpr Reduction kReductions[] = {{"sum", Combine::add},
+                                     {"prod", Combine::multiply},
+                                     {"mean", Combine::add},
+                                     {"amax", Combine::maximum},
+                                     {"amin", Combine::minimum}};
 
 Combine reduction(std::string_view name) {
   for (const Reduction& r : kReductions)
     if (name == r.name) return r.how;
-  fail(ErrorKind::runtime, "scatter_reduce: reduce must be 'sum', 'prod', 'mean', 'amax' or 'amin', got '{}'", name);
+  fail(ErrorKind::runtime,
+       "scatter_reduce: reduce must be 'sum', 'prod', 'mean', 'amax' or 'amin', got '{}'", name);
 }
 
 }  // namespace
@@ -133,7 +147,8 @@ Tensor gather(const Tensor& x, int64_t dim, const Tensor& index, bool) {
 Tensor take_along_dim(const Tensor& x, const Tensor& indices, OptInt dim) {
   if (!dim) return gather(reshape(x, Shape{-1}), 0, reshape(indices, Shape{-1}));
   if (x.dim() != indices.dim())
-    fail(ErrorKind::runtime, "take_along_dim: input and indices must have as many dims, got {} and {}",
+    fail(ErrorKind::runtime,
+         "take_along_dim: input and indices must have as many dims, got {} and {}",
          shape_text(x.sizes()), shape_text(indices.sizes()));
   int64_t axis = wrap_dim(*dim, x.dim(), "take_along_dim");
   Shape of_x(x.sizes()), of_index(indices.sizes());
@@ -148,7 +163,8 @@ Tensor scatter(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& 
                std::optional<std::string_view> reduce) {
   return put(x, "scatter", dim, index, src, scatter_mode(reduce));
 }
-Tensor scatter(const Tensor& x, int64_t dim, const Tensor& index, Scalar value, std::optional<std::string_view> reduce) {
+Tensor scatter(const Tensor& x, int64_t dim, const Tensor& index, Scalar value,
+               std::optional<std::string_view> reduce) {
   return scatter(x, dim, index, value.tensor(), reduce);
 }
 Tensor scatter_(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& src,
@@ -167,12 +183,13 @@ Tensor scatter_add_(const Tensor& x, int64_t dim, const Tensor& index, const Ten
   return put_into(x, "scatter_add_", dim, index, src, Combine::add);
 }
 
-Tensor scatter_reduce(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& src, std::string_view reduce,
-                      bool include_self) {
+Tensor scatter_reduce(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& src,
+                      std::string_view reduce, bool include_self) {
   Combine how = reduction(reduce);
   Along a("scatter_reduce", x, dim, index);
   Tensor values = covered("scatter_reduce", a, src), start = a.x;
-  if (!include_self) start = scatter_at(a.x, a.axis, a.index, neutral(x.dtype(), how), Combine::replace);
+  if (!include_self)
+    start = scatter_at(a.x, a.axis, a.index, neutral(x.dtype(), how), Combine::replace);
   Tensor y = scatter_at(start, a.axis, a.index, values, how);
   return reshape(reduce == "mean" ? mean_of(a, y, include_self) : y, x.sizes());
 }
@@ -186,25 +203,31 @@ using PutNumber = Tensor (*)(const Tensor&, int64_t, const Tensor&, Scalar, Text
 
 const Function kFunctions[] = {
     {"gather(Tensor input, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor",
-     "out[i][j] = input[index[i][j]][j] for dim 0, and so on; the index's shape.", kUsual | kOut, thunk<&gather>},
+     "out[i][j] = input[index[i][j]][j] for dim 0, and so on; the index's shape.", kUsual | kOut,
+     thunk<&gather>},
     {"take_along_dim(Tensor input, Tensor indices, int? dim=None) -> Tensor",
-     "gather with broadcasting: what argsort and argmax give selects with it.", kUsual | kOut, thunk<&take_along_dim>},
+     "gather with broadcasting: what argsort and argmax give selects with it.", kUsual | kOut,
+     thunk<&take_along_dim>},
     {"scatter(Tensor input, int dim, Tensor index, Tensor src, *, str? reduce=None) -> Tensor",
-     "input with out[index[i][j]][j] = src[i][j] for dim 0, and so on; the last one wins.", kUsual | kOut,
-     thunk<static_cast<PutTensor>(&scatter)>},
+     "input with out[index[i][j]][j] = src[i][j] for dim 0, and so on; the last one wins.",
+     kUsual | kOut, thunk<static_cast<PutTensor>(&scatter)>},
     {"scatter(Tensor input, int dim, Tensor index, Scalar value, *, str? reduce=None) -> Tensor",
-     "input with one value written at the index.", kUsual | kOut, thunk<static_cast<PutNumber>(&scatter)>},
+     "input with one value written at the index.", kUsual | kOut,
+     thunk<static_cast<PutNumber>(&scatter)>},
     {"scatter_(Tensor input, int dim, Tensor index, Tensor src, *, str? reduce=None) -> Tensor",
-     "Writes self[index[i][j]][j] = src[i][j] for dim 0, and so on.", kMethod, thunk<static_cast<PutTensor>(&scatter_)>},
+     "Writes self[index[i][j]][j] = src[i][j] for dim 0, and so on.", kMethod,
+     thunk<static_cast<PutTensor>(&scatter_)>},
     {"scatter_(Tensor input, int dim, Tensor index, Scalar value, *, str? reduce=None) -> Tensor",
      "Writes one value at the index.", kMethod, thunk<static_cast<PutNumber>(&scatter_)>},
     {"scatter_add(Tensor input, int dim, Tensor index, Tensor src) -> Tensor",
-     "input with out[index[i][j]][j] += src[i][j] for dim 0, and so on, in order.", kUsual | kOut, thunk<&scatter_add>},
+     "input with out[index[i][j]][j] += src[i][j] for dim 0, and so on, in order.", kUsual | kOut,
+     thunk<&scatter_add>},
     {"scatter_add_(Tensor input, int dim, Tensor index, Tensor src) -> Tensor",
-     "Adds src[i][j] to self[index[i][j]][j] for dim 0, and so on, in order.", kMethod, thunk<&scatter_add_>},
+     "Adds src[i][j] to self[index[i][j]][j] for dim 0, and so on, in order.", kMethod,
+     thunk<&scatter_add_>},
     {"scatter_reduce(Tensor input, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor",
-     "src reduced into input at the index: 'sum', 'prod', 'mean', 'amax' or 'amin'.", kUsual | kInplace | kOut,
-     thunk<&scatter_reduce>},
+     "src reduced into input at the index: 'sum', 'prod', 'mean', 'amax' or 'amin'.",
+     kUsual | kInplace | kOut, thunk<&scatter_reduce>},
 };
 
 }  // namespace

@@ -16,7 +16,8 @@ struct SearchAttrs {
   int64_t right, dtype;
 };
 constexpr Field kFields[] = {
-    {"right", FieldKind::boolean, offsetof(SearchAttrs, right), "behind equal elements instead of before them"},
+    {"right", FieldKind::boolean, offsetof(SearchAttrs, right),
+     "behind equal elements instead of before them"},
     {"dtype", FieldKind::dtype, offsetof(SearchAttrs, dtype), "int64 or int32"},
 };
 
@@ -26,16 +27,17 @@ void infer_search(const TypeRule& t) {
 
 void eval_search(const Eval& e) {
   const auto& a = e.attrs<SearchAttrs>();
-  Tensor sequence = dense(e.in[0]), values = dense(e.in[1]), out = empty(values.sizes(), DType::i64);
+  Tensor sequence = dense(e.in[0]), values = dense(e.in[1]),
+         out = empty(values.sizes(), DType::i64);
   int64_t length = sequence.sizes().back();
   bool shared = sequence.dim() == 1;
   int64_t lines = shared ? 1 : element_count(sequence.sizes().first(sequence.dim() - 1));
   int64_t per_line = lines ? values.numel() / lines : 0;
   LongWork work(20.0 * static_cast<double>(values.numel()));
   if (per_line)
-    kernels::search_lines(kernel_context(), {sequence.dtype(), sequence.data<char>(), values.data<char>(),
-                                             out.data<int64_t>(), lines, length, shared ? 0 : length, per_line,
-                                             a.right != 0});
+    kernels::search_lines(kernel_context(), {sequence.dtype(), sequence.data<char>(),
+                                             values.data<char>(), out.data<int64_t>(), lines,
+                                             length, shared ? 0 : length, per_line, a.right != 0});
   auto dtype = static_cast<DType>(a.dtype);
   if (!e.out[0].defined()) e.out[0] = dtype == DType::i64 ? out : empty(out.sizes(), dtype);
   if (!e.out[0].is_same(out)) copy_elements(out, e.out[0]);
@@ -43,7 +45,8 @@ void eval_search(const Eval& e) {
 
 void search_samples(const OpDef&, SampleSink& sink) {
   for (int t = 0; t < kDTypes; ++t) {
-    SampleSink::Input in[] = {{Shape{1}, static_cast<DType>(t)}, {Shape{3, 4}, static_cast<DType>(t)}};
+    SampleSink::Input in[] = {{Shape{1}, static_cast<DType>(t)},
+                              {Shape{3, 4}, static_cast<DType>(t)}};
     SearchAttrs a{t % 2, static_cast<int64_t>(DType::i64)};
     sink.add(in, &a, sizeof a);
   }
@@ -51,23 +54,33 @@ void search_samples(const OpDef&, SampleSink& sink) {
 
 }  // namespace
 
-constinit OpDef kSearch{.name = "searchsorted",
-    .doc = "Where values would have to stand in a sorted sequence (along its last dim).", .inputs = 2,
-    .attr_bytes = sizeof(SearchAttrs), .fields = kFields, .infer = infer_search, .eval = eval_search,
-    .cost = [](std::span<const Type> in, const void*) { return 20.0 * static_cast<double>(element_count(in[1].shape)); },
+constinit OpDef kSearch{
+    .name = "searchsorted",
+    .doc = "Where values would have to stand in a sorted sequence (along its last dim).",
+    .inputs = 2,
+    .attr_bytes = sizeof(SearchAttrs),
+    .fields = kFields,
+    .infer = infer_search,
+    .eval = eval_search,
+    .cost = [](std::span<const Type> in,
+               const void*) { return 20.0 * static_cast<double>(element_count(in[1].shape)); },
     .samples = search_samples};
 
 namespace {
 
-Tensor search(const char* op, const Tensor& sequence, const Tensor& values, bool out_int32, bool right) {
+Tensor search(const char* op, const Tensor& sequence, const Tensor& values, bool out_int32,
+              bool right) {
   if (sequence.dim() == 0)
-    fail(ErrorKind::runtime, "{}: the sorted sequence must have at least one dim, got a number", op);
+    fail(ErrorKind::runtime, "{}: the sorted sequence must have at least one dim, got a number",
+         op);
   bool batched = sequence.dim() > 1;
   if (batched && (values.dim() != sequence.dim() ||
-                  !std::ranges::equal(values.sizes().first(values.dim() - 1), sequence.sizes().first(values.dim() - 1))))
-    fail(ErrorKind::runtime,
-         "{}: the sorted sequence of shape {} must be 1-dim, or agree with the values of shape {} in all dims but the last",
-         op, shape_text(sequence.sizes()), shape_text(values.sizes()));
+                  !std::ranges::equal(values.sizes().first(values.dim() - 1),
+                                      sequence.sizes().first(values.dim() - 1))))
+    fail(
+        ErrorKind::runtime,
+        "{}: the sorted sequence of shape {} must be 1-dim, or agree with the values of shape {} in all dims but the last",
+        op, shape_text(sequence.sizes()), shape_text(values.sizes()));
   const Tensor both[] = {sequence, values};
   DType common = common_dtype(both);
   SearchAttrs a{right, static_cast<int64_t>(out_int32 ? DType::i32 : DType::i64)};
@@ -81,10 +94,13 @@ Tensor searchsorted(const Tensor& sequence, const Tensor& values, bool out_int32
   if (side && *side != "left" && *side != "right")
     fail(ErrorKind::runtime, "searchsorted: side must be 'left' or 'right', got '{}'", *side);
   if (side && *side == "left" && right)
-    fail(ErrorKind::runtime, "searchsorted: side='left' contradicts right=True. Give only one of them");
-  if (!sorter.defined()) return search("searchsorted", sequence, values, out_int32, right || (side && *side == "right"));
+    fail(ErrorKind::runtime,
+         "searchsorted: side='left' contradicts right=True. Give only one of them");
+  if (!sorter.defined())
+    return search("searchsorted", sequence, values, out_int32, right || (side && *side == "right"));
   if (sorter.dtype() != DType::i64 || !std::ranges::equal(sorter.sizes(), sequence.sizes()))
-    fail(ErrorKind::runtime, "searchsorted: sorter must be int64 with the sequence's shape {}, got {}",
+    fail(ErrorKind::runtime,
+         "searchsorted: sorter must be int64 with the sequence's shape {}, got {}",
          shape_text(sequence.sizes()), type_text(sorter));
   Tensor ordered = gather_at(sequence, sequence.dim() - 1, sorter);
   return search("searchsorted", ordered, values, out_int32, right || (side && *side == "right"));
@@ -92,14 +108,16 @@ Tensor searchsorted(const Tensor& sequence, const Tensor& values, bool out_int32
 
 Tensor bucketize(const Tensor& values, const Tensor& boundaries, bool out_int32, bool right) {
   if (boundaries.dim() != 1)
-    fail(ErrorKind::runtime, "bucketize: boundaries must have one dim, got shape {}", shape_text(boundaries.sizes()));
+    fail(ErrorKind::runtime, "bucketize: boundaries must have one dim, got shape {}",
+         shape_text(boundaries.sizes()));
   return search("bucketize", boundaries, values, out_int32, right);
 }
 
 Tensor isin(const Tensor& elements, const Tensor& test_elements, bool, bool invert) {
   Tensor list = std::get<0>(sort(reshape(test_elements.detach(), Shape{-1})));
   if (list.numel() == 0) return full(elements.sizes(), Scalar(invert), DType::bool_);
-  Tensor place = clamp_max(searchsorted(list, elements.detach()), Scalar(list.numel() - 1).tensor());
+  Tensor place =
+      clamp_max(searchsorted(list, elements.detach()), Scalar(list.numel() - 1).tensor());
   Tensor there = index_at(list, {0}, {&place, 1});
   return invert ? ne(there, elements) : eq(there, elements);
 }

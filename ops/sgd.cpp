@@ -26,7 +26,8 @@ constexpr auto body = [](auto& b) {
 
 template <uint8_t V>
 constexpr StepBody step{V, V & kMomentum ? 3u : 2u, scalars_of<body<V>>, composites_of<body<V>>};
-constexpr StepBody kBodies[] = {step<0>, step<1>, step<2>, step<3>, step<6>, step<7>, step<10>, step<11>, step<14>, step<15>};
+constexpr StepBody kBodies[] = {step<0>, step<1>,  step<2>,  step<3>,  step<6>,
+                                step<7>, step<10>, step<11>, step<14>, step<15>};
 
 constexpr Field kFields[] = {
     {"lr", FieldKind::real, 0, "learning rate"},
@@ -34,34 +35,46 @@ constexpr Field kFields[] = {
     {"keep", FieldKind::real, 16, "1 - dampening"},
     {"weight_decay", FieldKind::real, 24, "share of the parameter added to the gradient"},
     {"sign", FieldKind::real, 32, "-1 to maximise"},
-    {"variant", FieldKind::integer, offsetof(StepAttrs, variant), "bits: 1 decay, 2 momentum, 4 Nesterov, 8 first step"}};
+    {"variant", FieldKind::integer, offsetof(StepAttrs, variant),
+     "bits: 1 decay, 2 momentum, 4 Nesterov, 8 first step"}};
 
 }  // namespace
 
-constinit OpDef kSgdStep{.name = "sgd_step", .doc = "One step of SGD: (parameter, gradient, [momentum]) -> (parameter, [momentum]).",
-    .inputs = 255, .outputs = 2, .round = Round::fused, .space = Space::elementwise, .attr_bytes = sizeof(StepAttrs),
+constinit OpDef kSgdStep{
+    .name = "sgd_step",
+    .doc = "One step of SGD: (parameter, gradient, [momentum]) -> (parameter, [momentum]).",
+    .inputs = 255,
+    .outputs = 2,
+    .round = Round::fused,
+    .space = Space::elementwise,
+    .attr_bytes = sizeof(StepAttrs),
     .fields = kFields,
-    .infer = [](const TypeRule& t) {
-      t.out[0] = t.in[0];
-      if (t.in.size() > 2) t.out[1] = t.in[2];
-    },
-    .eval = eval_step, .composite = [](const Eval& e) { compose_step(e, kBodies); },
-    .kernels = [](const OpDef& op, KernelSink& sink) {
-      for (const StepBody& b : kBodies) emit_step(op, sink, b);
-    },
+    .infer =
+        [](const TypeRule& t) {
+          t.out[0] = t.in[0];
+          if (t.in.size() > 2) t.out[1] = t.in[2];
+        },
+    .eval = eval_step,
+    .composite = [](const Eval& e) { compose_step(e, kBodies); },
+    .kernels =
+        [](const OpDef& op, KernelSink& sink) {
+          for (const StepBody& b : kBodies) emit_step(op, sink, b);
+        },
     .cost = cheap_cost,
-    .samples = [](const OpDef&, SampleSink& sink) {
-      for (DType t : {DType::f32, DType::f64, DType::bf16})
-        for (const StepBody& b : kBodies) {
-          StepAttrs a{{0.125, 0.875, 0.75, 0.0625, 1}, b.variant};
-          const SampleSink::Input in[] = {{Shape{5, 7}, t}, {Shape{5, 7}, t}, {Shape{5, 7}, t}};
-          sink.add(std::span(in, b.tensors), &a, sizeof a);
-        }
-    },
+    .samples =
+        [](const OpDef&, SampleSink& sink) {
+          for (DType t : {DType::f32, DType::f64, DType::bf16})
+            for (const StepBody& b : kBodies) {
+              StepAttrs a{{0.125, 0.875, 0.75, 0.0625, 1}, b.variant};
+              const SampleSink::Input in[] = {{Shape{5, 7}, t}, {Shape{5, 7}, t}, {Shape{5, 7}, t}};
+              sink.add(std::span(in, b.tensors), &a, sizeof a);
+            }
+        },
     .max_ulp = 16};
 
-void _fused_sgd_(Tensors params, Tensors grads, Tensors momentum_buffers, double lr, double momentum, double dampening,
-                 double weight_decay, bool nesterov, bool maximize, bool first) {
+void _fused_sgd_(Tensors params, Tensors grads, Tensors momentum_buffers, double lr,
+                 double momentum, double dampening, double weight_decay, bool nesterov,
+                 bool maximize, bool first) {
   const Tensors lists[] = {params, grads, momentum_buffers};
   const char* const names[] = {"params", "grads", "momentum_buffers"};
   size_t used = momentum != 0 ? 3 : 2;

@@ -26,9 +26,12 @@ Value share_at(const L& l, int target, int weight, const At& i) {
 template <class L>
 void forward(L& l) {
   Value most = l.reduce_max([&](const auto& i) -> Term { return l.load(0, i); });
-  Value sum = l.reduce_sum([&](const auto& i) -> Term { return loops::exp_nonpositive(l.load(0, i) - most); });
+  Value sum = l.reduce_sum(
+      [&](const auto& i) -> Term { return loops::exp_nonpositive(l.load(0, i) - most); });
   Value log_sum = loops::log(sum);
-  Value loss = l.reduce_sum([&](const auto& i) -> Term { return (l.load(0, i) - most - log_sum) * share_at(l, 1, 2, i); });
+  Value loss = l.reduce_sum([&](const auto& i) -> Term {
+    return (l.load(0, i) - most - log_sum) * share_at(l, 1, 2, i);
+  });
   store_result(l, 3, -loss);
   store_result(l, 4, log_sum + most);
 }
@@ -48,8 +51,10 @@ constexpr Slot kForwardRows[] = {element, element, column, row, row};
 constexpr Slot kForwardColumns[] = {element, element, row, column, column};
 constexpr Slot kGradientRows[] = {row, element, element, row, column, element};
 constexpr Slot kGradientColumns[] = {column, element, element, column, row, element};
-constexpr CrossEntropyPrograms kForward{{0, 3, kForwardRows, forward<Row>, 1}, {1, 3, kForwardColumns, forward<Column>, 1}};
-constexpr CrossEntropyPrograms kGradient{{0, 5, kGradientRows, gradient<Row>, 1}, {1, 5, kGradientColumns, gradient<Column>, 1}};
+constexpr CrossEntropyPrograms kForward{{0, 3, kForwardRows, forward<Row>, 1},
+                                        {1, 3, kForwardColumns, forward<Column>, 1}};
+constexpr CrossEntropyPrograms kGradient{{0, 5, kGradientRows, gradient<Row>, 1},
+                                         {1, 5, kGradientColumns, gradient<Column>, 1}};
 
 template <const CrossEntropyPrograms& P>
 void kernels_of(const OpDef& op, KernelSink& sink) {
@@ -62,7 +67,9 @@ Params params_of(const CrossEntropyAttrs& a, int64_t classes) {
 }
 
 /// `mean` divides by the number of entries.
-Tensor entry_count(Ints entries, DType compute) { return full({}, static_cast<double>(element_count(entries)), compute); }
+Tensor entry_count(Ints entries, DType compute) {
+  return full({}, static_cast<double>(element_count(entries)), compute);
+}
 
 void eval(const Eval& e) {
   NoGrad plain;
@@ -71,15 +78,18 @@ void eval(const Eval& e) {
   AlongDim along_classes = along(x.sizes(), class_dim(x));
   DType compute = row_compute(x.dtype());
   Shape shape = without_dim(x.sizes(), class_dim(x), false);
-  Tensor weights = class_weights(a.has_weight ? &e.in[2] : nullptr, along_classes, compute), entries = empty(shape, compute);
+  Tensor weights = class_weights(a.has_weight ? &e.in[2] : nullptr, along_classes, compute),
+         entries = empty(shape, compute);
   ensure(e.out[1], shape, compute);
   Params p = params_of(a, along_classes.n);
-  run(e.op, kForward.rows, kForward.columns, compute, along_classes, {&x, &e.in[1], &weights, &entries, &e.out[1]}, &p.hard);
+  run(e.op, kForward.rows, kForward.columns, compute, along_classes,
+      {&x, &e.in[1], &weights, &entries, &e.out[1]}, &p.hard);
   e.out[0] = to_dtype(reduce_entries(entries, entry_count(shape, compute), a.reduction), x.dtype());
 }
 
 /// Weighed target per class, in other ops.
-Tensor shares(const Tensor& x, const Tensor& target, const Tensor* weight, const CrossEntropyAttrs& a) {
+Tensor shares(const Tensor& x, const Tensor& target, const Tensor* weight,
+              const CrossEntropyAttrs& a) {
   Params p = params_of(a, x.size(class_dim(x)));
   Tensor share = add(mul(widen(target), number(p.hard)), number(p.soft));
   return weight ? mul(share, reshape(widen(*weight), class_shape(x))) : share;
@@ -91,7 +101,8 @@ void compose(const Eval& e) {
   int64_t dim = class_dim(x);
   Tensor entries = neg(sum(mul(log_softmax(x, dim), share), Ints(&dim, 1)));
   e.out[1] = logsumexp(x, Ints(&dim, 1));
-  e.out[0] = to_dtype(reduce_entries(entries, entry_count(entries.sizes(), x.dtype()), a.reduction), e.in[0].dtype());
+  e.out[0] = to_dtype(reduce_entries(entries, entry_count(entries.sizes(), x.dtype()), a.reduction),
+                      e.in[0].dtype());
 }
 
 void eval_gradient(const Eval& e) {
@@ -105,7 +116,8 @@ void eval_gradient(const Eval& e) {
   Tensor g = entry_gradients(widen(e.in[0]), entry_count(entries, compute), a.reduction, entries);
   ensure(e.out[0], x.sizes(), x.dtype());
   Params p = params_of(a, along_classes.n);
-  run(e.op, kGradient.rows, kGradient.columns, compute, along_classes, {&g, &x, &e.in[2], &e.in[3], &weights, &e.out[0]}, &p.hard);
+  run(e.op, kGradient.rows, kGradient.columns, compute, along_classes,
+      {&g, &x, &e.in[2], &e.in[3], &weights, &e.out[0]}, &p.hard);
 }
 
 /// g of each entry as it broadcasts over the classes.
@@ -120,7 +132,8 @@ void compose_gradient(const Eval& e) {
   Tensor x = widen(e.in[1]), share = shares(x, e.in[2], a.has_weight ? &e.in[4] : nullptr, a);
   int64_t dim = class_dim(x);
   Tensor probability = exp(sub(x, unsqueeze(e.in[3], dim))), mass = sum(share, Ints(&dim, 1), true);
-  e.out[0] = rounded(mul(sub(mul(probability, mass), share), over_classes(e.in[0], a, x)), e.in[1].dtype());
+  e.out[0] = rounded(mul(sub(mul(probability, mass), share), over_classes(e.in[0], a, x)),
+                     e.in[1].dtype());
 }
 
 constexpr SaveRule kSaves[] = {{7, 2}, {7, 2}, {7, 2}};
@@ -133,36 +146,61 @@ void samples(const OpDef& op, SampleSink& sink) {
     for (int64_t variant = 0; variant < 6; ++variant) {
       CrossEntropyAttrs a{variant & 1 ? 0.25 : 0.0, -100, variant / 2, variant & 1};
       bool spatial = variant % 3 == 0;
-      Shape shape = spatial ? Shape{4, 5, 3} : Shape{6, 5}, entries = spatial ? Shape{4, 3} : Shape{6};
+      Shape shape = spatial ? Shape{4, 5, 3} : Shape{6, 5},
+            entries = spatial ? Shape{4, 3} : Shape{6};
       Input x{shape, t, -3, 3}, target{shape, t, 0, 1}, weight{Shape{5}, t, 0.5, 1.5};
       Input g{a.reduction ? Shape{} : entries, t, 0.5, 1.5}, lse{entries, row_compute(t), 3, 5};
       const Input forward[] = {x, target, weight}, backward[] = {g, x, target, lse, weight};
       auto n = static_cast<size_t>(a.has_weight);
-      sink.add(op.outputs == 2 ? std::span(forward, 2 + n) : std::span(backward, 4 + n), &a, sizeof a);
+      sink.add(op.outputs == 2 ? std::span(forward, 2 + n) : std::span(backward, 4 + n), &a,
+               sizeof a);
     }
 }
 
 }  // namespace
 
-constinit OpDef kSoftCrossEntropyBackward{.name = "soft_cross_entropy_backward",
-    .doc = "(mass * exp(x - logsumexp) - share) * g of (g, logits, probabilities, logsumexp, [weight]).", .inputs = 255,
-    .round = Round::fused, .space = Space::rowwise, .attr_bytes = sizeof(CrossEntropyAttrs),
-    .fields = kCrossEntropyFields, .infer = [](const TypeRule& t) { t.out[0] = t.in[1]; }, .eval = eval_gradient,
-    .composite = compose_gradient, .kernels = kernels_of<kGradient>, .cost = rowwise_cost, .samples = samples,
+constinit OpDef kSoftCrossEntropyBackward{
+    .name = "soft_cross_entropy_backward",
+    .doc =
+        "(mass * exp(x - logsumexp) - share) * g of (g, logits, probabilities, logsumexp, [weight]).",
+    .inputs = 255,
+    .round = Round::fused,
+    .space = Space::rowwise,
+    .attr_bytes = sizeof(CrossEntropyAttrs),
+    .fields = kCrossEntropyFields,
+    .infer = [](const TypeRule& t) { t.out[0] = t.in[1]; },
+    .eval = eval_gradient,
+    .composite = compose_gradient,
+    .kernels = kernels_of<kGradient>,
+    .cost = rowwise_cost,
+    .samples = samples,
     .max_ulp = 64};
 
-constinit OpDef kSoftCrossEntropy{.name = "soft_cross_entropy",
-    .doc = "-sum(log(softmax(logits)) * target * weight) over the classes, reduced; also logsumexp.", .inputs = 255,
-    .outputs = 2, .round = Round::fused, .space = Space::rowwise, .attr_bytes = sizeof(CrossEntropyAttrs),
+constinit OpDef kSoftCrossEntropy{
+    .name = "soft_cross_entropy",
+    .doc =
+        "-sum(log(softmax(logits)) * target * weight) over the classes, reduced; also logsumexp.",
+    .inputs = 255,
+    .outputs = 2,
+    .round = Round::fused,
+    .space = Space::rowwise,
+    .attr_bytes = sizeof(CrossEntropyAttrs),
     .fields = kCrossEntropyFields,
-    .infer = [](const TypeRule& t) {
-      const Type& x = t.in[0];
-      Shape entries = without_dim(x.shape, x.shape.size() > 1 ? 1 : 0, false);
-      t.out[0] = {x.dtype, false, t.attrs<CrossEntropyAttrs>().reduction ? Shape{} : entries};
-      t.out[1] = {row_compute(x.dtype), false, entries};
-    },
-    .eval = eval, .vjp = vjp, .saves = kSaves, .composite = compose, .kernels = kernels_of<kForward>,
-    .cost = rowwise_cost, .samples = samples, .max_ulp = 32};
+    .infer =
+        [](const TypeRule& t) {
+          const Type& x = t.in[0];
+          Shape entries = without_dim(x.shape, x.shape.size() > 1 ? 1 : 0, false);
+          t.out[0] = {x.dtype, false, t.attrs<CrossEntropyAttrs>().reduction ? Shape{} : entries};
+          t.out[1] = {row_compute(x.dtype), false, entries};
+        },
+    .eval = eval,
+    .vjp = vjp,
+    .saves = kSaves,
+    .composite = compose,
+    .kernels = kernels_of<kForward>,
+    .cost = rowwise_cost,
+    .samples = samples,
+    .max_ulp = 32};
 
 namespace {
 
@@ -170,12 +208,16 @@ void vjp(const Vjp& v) {
   const auto& a = v.attrs<CrossEntropyAttrs>();
   const Tensor &x = v.in[0], &lse = v.out[1];
   int64_t dim = class_dim(x);
-  auto accumulate = [&](size_t k, const Tensor& t) { v.result[k] = v.result[k].defined() ? add(v.result[k], t) : t; };
+  auto accumulate = [&](size_t k, const Tensor& t) {
+    v.result[k] = v.result[k].defined() ? add(v.result[k], t) : t;
+  };
   if (v.needs(0) && v.grad[0].defined()) {
     const Tensor in[] = {v.grad[0], x, v.in[1], lse, a.has_weight ? v.in[2] : Tensor()};
-    accumulate(0, apply(kSoftCrossEntropyBackward, &a, std::span(in, 4 + static_cast<size_t>(a.has_weight))));
+    accumulate(0, apply(kSoftCrossEntropyBackward, &a,
+                        std::span(in, 4 + static_cast<size_t>(a.has_weight))));
   }
-  if (v.needs(0) && v.grad[1].defined())  // of logsumexp; arrives when a gradient of ours is differentiated
+  if (v.needs(0) &&
+      v.grad[1].defined())  // of logsumexp; arrives when a gradient of ours is differentiated
     accumulate(0, mul(unsqueeze(v.grad[1], dim), exp(sub(x, unsqueeze(lse, dim)))));
   if (!v.grad[0].defined()) return;
   Tensor g = over_classes(v.grad[0], a, x);
@@ -185,7 +227,8 @@ void vjp(const Vjp& v) {
   }
   if (a.has_weight && v.needs(2))
     v.result[2] = reshape(
-        sum_to_size(mul(mul(sub(unsqueeze(lse, dim), x), shares(x, v.in[1], nullptr, a)), g), class_shape(x)),
+        sum_to_size(mul(mul(sub(unsqueeze(lse, dim), x), shares(x, v.in[1], nullptr, a)), g),
+                    class_shape(x)),
         v.in[2].sizes());
 }
 
@@ -213,30 +256,36 @@ Tensor entry_gradients(const Tensor& g, const Tensor& total, int64_t reduction, 
   return expand(reduction == kReduceMean ? div(g, total) : g, shape);
 }
 
-Tensor cross_entropy(const Tensor& input, const Tensor& target, const Tensor& weight, OptBool size_average,
-                     int64_t ignore_index, OptBool reduce, std::string_view reduction, double label_smoothing) {
+Tensor cross_entropy(const Tensor& input, const Tensor& target, const Tensor& weight,
+                     OptBool size_average, int64_t ignore_index, OptBool reduce,
+                     std::string_view reduction, double label_smoothing) {
   const char* op = "cross_entropy";
   if (!is_floating(input.dtype()))
-    fail(ErrorKind::runtime, "{}: the logits must have a floating dtype, got {}. Cast them with .float() first", op,
+    fail(ErrorKind::runtime,
+         "{}: the logits must have a floating dtype, got {}. Cast them with .float() first", op,
          name(input.dtype()));
-  if (input.dim() == 0) fail(ErrorKind::runtime, "{}: the logits must be (C) or (N, C, ...), got a 0-dim tensor", op);
+  if (input.dim() == 0)
+    fail(ErrorKind::runtime, "{}: the logits must be (C) or (N, C, ...), got a 0-dim tensor", op);
   if (!(label_smoothing >= 0 && label_smoothing <= 1))
-    fail(ErrorKind::runtime, "{}: label_smoothing must be between 0 and 1, got {}", op, label_smoothing);
+    fail(ErrorKind::runtime, "{}: label_smoothing must be between 0 and 1, got {}", op,
+         label_smoothing);
   int64_t dim = class_dim(input), classes = input.size(dim);
   if (weight.defined() && (weight.dim() != 1 || weight.numel() != classes))
-    fail(ErrorKind::runtime, "{}: weight must have one element per class, shape ({},), got {}", op, classes,
-         shape_text(weight.sizes()));
-  CrossEntropyAttrs a{label_smoothing, ignore_index, reduction_of(op, reduction, size_average, reduce), weight.defined()};
+    fail(ErrorKind::runtime, "{}: weight must have one element per class, shape ({},), got {}", op,
+         classes, shape_text(weight.sizes()));
+  CrossEntropyAttrs a{label_smoothing, ignore_index,
+                      reduction_of(op, reduction, size_average, reduce), weight.defined()};
   bool soft = is_floating(target.dtype());
   Shape wanted = soft ? Shape(input.sizes()) : without_dim(input.sizes(), dim, false);
   if (!std::ranges::equal(target.sizes(), Ints(wanted)))
-    fail(ErrorKind::value, "{}: for logits of shape {} the target must be {} of shape {}, got {} of shape {}", op,
-         shape_text(input.sizes()), soft ? "class probabilities" : "class indices", shape_text(wanted),
-         name(target.dtype()), shape_text(target.sizes()));
+    fail(ErrorKind::value,
+         "{}: for logits of shape {} the target must be {} of shape {}, got {} of shape {}", op,
+         shape_text(input.sizes()), soft ? "class probabilities" : "class indices",
+         shape_text(wanted), name(target.dtype()), shape_text(target.sizes()));
   const Tensor in[] = {input, target, weight};
   Tensor out[3];
-  apply(soft ? kSoftCrossEntropy : kCrossEntropy, &a, std::span(in, 2 + static_cast<size_t>(a.has_weight)),
-        std::span(out, soft ? 2 : 3));
+  apply(soft ? kSoftCrossEntropy : kCrossEntropy, &a,
+        std::span(in, 2 + static_cast<size_t>(a.has_weight)), std::span(out, soft ? 2 : 3));
   return out[0];
 }
 

@@ -19,7 +19,8 @@ namespace {
 struct Along {
   int64_t dim;
 };
-constexpr Field kFields[] = {{"dim", FieldKind::integer, offsetof(Along, dim), "the dim that is normalised, >= 0"}};
+constexpr Field kFields[] = {
+    {"dim", FieldKind::integer, offsetof(Along, dim), "the dim that is normalised, >= 0"}};
 
 struct LogSumExp {
   int64_t dim, keepdim;
@@ -44,7 +45,8 @@ void softmax_body(L& l) {
 
 template <class L>
 Value sum_of_exponentials(L& l, Value most) {
-  return l.reduce_sum([&](const auto& i) -> Term { return loops::exp_nonpositive(l.load(0, i) - most); });
+  return l.reduce_sum(
+      [&](const auto& i) -> Term { return loops::exp_nonpositive(l.load(0, i) - most); });
 }
 
 template <class L>
@@ -93,12 +95,14 @@ struct Pair {
   RowProgram rows;
   ColumnProgram columns;
 };
-constexpr Pair kSoftmaxPrograms{{kByRows, 1, kUnary, softmax_body<Row>, 1.5}, {kByColumns, 1, kUnary, softmax_body<Column>, 1.5}};
+constexpr Pair kSoftmaxPrograms{{kByRows, 1, kUnary, softmax_body<Row>, 1.5},
+                                {kByColumns, 1, kUnary, softmax_body<Column>, 1.5}};
 constexpr Pair kLogSoftmaxPrograms{{kByRows, 1, kUnary, log_softmax_body<Row>, 1.5},
                                    {kByColumns, 1, kUnary, log_softmax_body<Column>, 1.5}};
 constexpr Pair kLogSumExpPrograms{{kByRows, 1, kToRow, logsumexp_body<Row>, 1},
                                   {kByColumns, 1, kToColumn, logsumexp_body<Column>, 1}};
-constexpr Pair kSoftmaxGradients{{kByRows, 2, kBinary, softmax_gradient<Row>}, {kByColumns, 2, kBinary, softmax_gradient<Column>}};
+constexpr Pair kSoftmaxGradients{{kByRows, 2, kBinary, softmax_gradient<Row>},
+                                 {kByColumns, 2, kBinary, softmax_gradient<Column>}};
 constexpr Pair kLogSoftmaxGradients{{kByRows, 2, kBinary, log_softmax_gradient<Row>, 1},
                                     {kByColumns, 2, kBinary, log_softmax_gradient<Column>, 1}};
 constexpr Pair kLogSumExpGradients{{kByRows, 3, kFromRow, logsumexp_gradient<Row>, 1},
@@ -117,10 +121,8 @@ void eval_same_shape(const Eval& e) {
   ensure(e.out[0], x.sizes(), x.dtype());
   AlongDim a = along(x.sizes(), e.attrs<Along>().dim);
   DType compute = row_compute(x.dtype());
-  if (e.in.size() == 1)
-    run(e.op, P.rows, P.columns, compute, a, {&e.in[0], &e.out[0]});
-  else
-    run(e.op, P.rows, P.columns, compute, a, {&e.in[0], &e.in[1], &e.out[0]});
+  if (e.in.size() == 1) run(e.op, P.rows, P.columns, compute, a, {&e.in[0], &e.out[0]});
+  else run(e.op, P.rows, P.columns, compute, a, {&e.in[0], &e.in[1], &e.out[0]});
 }
 
 void infer_same_shape(const TypeRule& t) { t.out[0] = t.in.back(); }
@@ -129,8 +131,8 @@ void eval_logsumexp(const Eval& e) {
   const auto& a = e.attrs<LogSumExp>();
   const Tensor& x = e.in[0];
   ensure(e.out[0], without_dim(x.sizes(), a.dim, a.keepdim), x.dtype());
-  run(e.op, kLogSumExpPrograms.rows, kLogSumExpPrograms.columns, row_compute(x.dtype()), along(x.sizes(), a.dim),
-      {&x, &e.out[0]});
+  run(e.op, kLogSumExpPrograms.rows, kLogSumExpPrograms.columns, row_compute(x.dtype()),
+      along(x.sizes(), a.dim), {&x, &e.out[0]});
 }
 
 void eval_logsumexp_gradient(const Eval& e) {
@@ -200,70 +202,142 @@ constexpr SaveRule kSaveInputAndOutput[] = {{1, 1}};
 
 }  // namespace
 
-constinit OpDef kSoftmaxBackward{.name = "softmax_backward", .doc = "(g - sum(g * y)) * y along dim.", .inputs = 2,
-    .round = Round::fused, .space = Space::rowwise, .attr_bytes = sizeof(Along), .fields = kFields,
-    .infer = infer_same_shape, .eval = eval_same_shape<kSoftmaxGradients>, .composite = compose_softmax_gradient,
-    .kernels = kernels_of<kSoftmaxGradients>, .cost = rowwise_cost, .samples = samples, .max_ulp = 64};
+constinit OpDef kSoftmaxBackward{.name = "softmax_backward",
+                                 .doc = "(g - sum(g * y)) * y along dim.",
+                                 .inputs = 2,
+                                 .round = Round::fused,
+                                 .space = Space::rowwise,
+                                 .attr_bytes = sizeof(Along),
+                                 .fields = kFields,
+                                 .infer = infer_same_shape,
+                                 .eval = eval_same_shape<kSoftmaxGradients>,
+                                 .composite = compose_softmax_gradient,
+                                 .kernels = kernels_of<kSoftmaxGradients>,
+                                 .cost = rowwise_cost,
+                                 .samples = samples,
+                                 .max_ulp = 64};
 
-constinit OpDef kSoftmax{.name = "softmax", .doc = "exp(x - max) / sum(exp(x - max)) along dim.",
-    .round = Round::fused, .space = Space::rowwise, .attr_bytes = sizeof(Along), .fields = kFields,
-    .infer = infer_same_shape, .eval = eval_same_shape<kSoftmaxPrograms>,
-    .vjp = [](const Vjp& v) { v.result[0] = apply(kSoftmaxBackward, v.attrs<Along>(), {v.grad[0], v.out[0]}); },
-    .saves = kSaveOutput, .composite = compose_softmax, .kernels = kernels_of<kSoftmaxPrograms>,
-    .cost = rowwise_cost, .samples = samples, .max_ulp = 8};
+constinit OpDef kSoftmax{.name = "softmax",
+                         .doc = "exp(x - max) / sum(exp(x - max)) along dim.",
+                         .round = Round::fused,
+                         .space = Space::rowwise,
+                         .attr_bytes = sizeof(Along),
+                         .fields = kFields,
+                         .infer = infer_same_shape,
+                         .eval = eval_same_shape<kSoftmaxPrograms>,
+                         .vjp =
+                             [](const Vjp& v) {
+                               v.result[0] =
+                                   apply(kSoftmaxBackward, v.attrs<Along>(), {v.grad[0], v.out[0]});
+                             },
+                         .saves = kSaveOutput,
+                         .composite = compose_softmax,
+                         .kernels = kernels_of<kSoftmaxPrograms>,
+                         .cost = rowwise_cost,
+                         .samples = samples,
+                         .max_ulp = 8};
 
-constinit OpDef kLogSoftmaxBackward{.name = "log_softmax_backward", .doc = "g - exp(y) * sum(g) along dim.",
-    .inputs = 2, .round = Round::fused, .space = Space::rowwise, .attr_bytes = sizeof(Along), .fields = kFields,
-    .infer = infer_same_shape, .eval = eval_same_shape<kLogSoftmaxGradients>,
-    .composite = compose_log_softmax_gradient, .kernels = kernels_of<kLogSoftmaxGradients>, .cost = rowwise_cost,
-    .samples = samples, .max_ulp = 64};
+constinit OpDef kLogSoftmaxBackward{.name = "log_softmax_backward",
+                                    .doc = "g - exp(y) * sum(g) along dim.",
+                                    .inputs = 2,
+                                    .round = Round::fused,
+                                    .space = Space::rowwise,
+                                    .attr_bytes = sizeof(Along),
+                                    .fields = kFields,
+                                    .infer = infer_same_shape,
+                                    .eval = eval_same_shape<kLogSoftmaxGradients>,
+                                    .composite = compose_log_softmax_gradient,
+                                    .kernels = kernels_of<kLogSoftmaxGradients>,
+                                    .cost = rowwise_cost,
+                                    .samples = samples,
+                                    .max_ulp = 64};
 
-constinit OpDef kLogSoftmax{.name = "log_softmax", .doc = "x - max - log(sum(exp(x - max))) along dim.",
-    .round = Round::fused, .space = Space::rowwise, .attr_bytes = sizeof(Along), .fields = kFields,
-    .infer = infer_same_shape, .eval = eval_same_shape<kLogSoftmaxPrograms>,
-    .vjp = [](const Vjp& v) { v.result[0] = apply(kLogSoftmaxBackward, v.attrs<Along>(), {v.grad[0], v.out[0]}); },
-    .saves = kSaveOutput, .composite = compose_log_softmax, .kernels = kernels_of<kLogSoftmaxPrograms>,
-    .cost = rowwise_cost, .samples = samples, .max_ulp = 16};
+constinit OpDef kLogSoftmax{.name = "log_softmax",
+                            .doc = "x - max - log(sum(exp(x - max))) along dim.",
+                            .round = Round::fused,
+                            .space = Space::rowwise,
+                            .attr_bytes = sizeof(Along),
+                            .fields = kFields,
+                            .infer = infer_same_shape,
+                            .eval = eval_same_shape<kLogSoftmaxPrograms>,
+                            .vjp =
+                                [](const Vjp& v) {
+                                  v.result[0] = apply(kLogSoftmaxBackward, v.attrs<Along>(),
+                                                      {v.grad[0], v.out[0]});
+                                },
+                            .saves = kSaveOutput,
+                            .composite = compose_log_softmax,
+                            .kernels = kernels_of<kLogSoftmaxPrograms>,
+                            .cost = rowwise_cost,
+                            .samples = samples,
+                            .max_ulp = 16};
 
-constinit OpDef kLogSumExpBackward{.name = "logsumexp_backward", .doc = "g * exp(x - logsumexp).", .inputs = 3,
-    .round = Round::fused, .space = Space::rowwise, .attr_bytes = sizeof(LogSumExp), .fields = kLogSumExpFields,
-    .infer = [](const TypeRule& t) { t.out[0] = t.in[1]; }, .eval = eval_logsumexp_gradient,
-    .composite = compose_logsumexp_gradient, .kernels = kernels_of<kLogSumExpGradients>, .cost = rowwise_cost,
-    .samples = logsumexp_samples, .max_ulp = 8};
+constinit OpDef kLogSumExpBackward{.name = "logsumexp_backward",
+                                   .doc = "g * exp(x - logsumexp).",
+                                   .inputs = 3,
+                                   .round = Round::fused,
+                                   .space = Space::rowwise,
+                                   .attr_bytes = sizeof(LogSumExp),
+                                   .fields = kLogSumExpFields,
+                                   .infer = [](const TypeRule& t) { t.out[0] = t.in[1]; },
+                                   .eval = eval_logsumexp_gradient,
+                                   .composite = compose_logsumexp_gradient,
+                                   .kernels = kernels_of<kLogSumExpGradients>,
+                                   .cost = rowwise_cost,
+                                   .samples = logsumexp_samples,
+                                   .max_ulp = 8};
 
-constinit OpDef kLogSumExp{.name = "logsumexp", .doc = "log(sum(exp(x))) along dim, without overflow.",
-    .round = Round::fused, .space = Space::rowwise, .attr_bytes = sizeof(LogSumExp), .fields = kLogSumExpFields,
-    .infer = [](const TypeRule& t) {
-      const auto& a = t.attrs<LogSumExp>();
-      t.out[0] = {t.in[0].dtype, false, without_dim(t.in[0].shape, a.dim, a.keepdim)};
-    },
+constinit OpDef kLogSumExp{
+    .name = "logsumexp",
+    .doc = "log(sum(exp(x))) along dim, without overflow.",
+    .round = Round::fused,
+    .space = Space::rowwise,
+    .attr_bytes = sizeof(LogSumExp),
+    .fields = kLogSumExpFields,
+    .infer =
+        [](const TypeRule& t) {
+          const auto& a = t.attrs<LogSumExp>();
+          t.out[0] = {t.in[0].dtype, false, without_dim(t.in[0].shape, a.dim, a.keepdim)};
+        },
     .eval = eval_logsumexp,
-    .vjp = [](const Vjp& v) {
-      v.result[0] = apply(kLogSumExpBackward, v.attrs<LogSumExp>(), {v.grad[0], v.in[0], v.out[0]});
-    },
-    .saves = kSaveInputAndOutput, .composite = compose_logsumexp, .kernels = kernels_of<kLogSumExpPrograms>,
-    .cost = rowwise_cost, .samples = logsumexp_samples, .max_ulp = 4};
+    .vjp =
+        [](const Vjp& v) {
+          v.result[0] =
+              apply(kLogSumExpBackward, v.attrs<LogSumExp>(), {v.grad[0], v.in[0], v.out[0]});
+        },
+    .saves = kSaveInputAndOutput,
+    .composite = compose_logsumexp,
+    .kernels = kernels_of<kLogSumExpPrograms>,
+    .cost = rowwise_cost,
+    .samples = logsumexp_samples,
+    .max_ulp = 4};
 
 namespace {
 
 Tensor normalise(const OpDef& op, const Tensor& input, int64_t dim, OptDType dtype) {
   Tensor x = dtype ? to_dtype(input, *dtype) : input;
   if (!is_floating(x.dtype()))
-    fail(ErrorKind::runtime, "{}: needs a floating point tensor, got {}. Pass dtype=float32 or cast it first", op.name,
+    fail(ErrorKind::runtime,
+         "{}: needs a floating point tensor, got {}. Pass dtype=float32 or cast it first", op.name,
          name(x.dtype()));
   return apply(op, Along{wrap_dim(dim, std::max(x.dim(), 1), op.name)}, {x});
 }
 
 }  // namespace
 
-Tensor softmax(const Tensor& x, int64_t dim, OptDType dtype) { return normalise(kSoftmax, x, dim, dtype); }
-Tensor log_softmax(const Tensor& x, int64_t dim, OptDType dtype) { return normalise(kLogSoftmax, x, dim, dtype); }
+Tensor softmax(const Tensor& x, int64_t dim, OptDType dtype) {
+  return normalise(kSoftmax, x, dim, dtype);
+}
+Tensor log_softmax(const Tensor& x, int64_t dim, OptDType dtype) {
+  return normalise(kLogSoftmax, x, dim, dtype);
+}
 Tensor softmin(const Tensor& x, int64_t dim, OptDType dtype) { return softmax(neg(x), dim, dtype); }
 
 Tensor logsumexp(const Tensor& input, Ints dims, bool keepdim) {
   Tensor x = is_floating(input.dtype()) ? input : to_dtype(input, default_dtype());
   int64_t rank = std::max(x.dim(), 1);
-  if (dims.size() == 1) return apply(kLogSumExp, LogSumExp{wrap_dim(dims[0], rank, "logsumexp"), keepdim}, {x});
+  if (dims.size() == 1)
+    return apply(kLogSumExp, LogSumExp{wrap_dim(dims[0], rank, "logsumexp"), keepdim}, {x});
   // several dims (none: all): one row of them, in logical order
   bool gone[kMaxRank] = {};
   for (int64_t d : dims) gone[wrap_dim(d, rank, "logsumexp")] = true;
@@ -282,16 +356,18 @@ Tensor logsumexp(const Tensor& input, Ints dims, bool keepdim) {
 
 namespace {
 
-OpDef* const kOps[] = {&kSoftmax, &kSoftmaxBackward, &kLogSoftmax, &kLogSoftmaxBackward, &kLogSumExp, &kLogSumExpBackward};
+OpDef* const kOps[] = {&kSoftmax,   &kSoftmaxBackward,  &kLogSoftmax, &kLogSoftmaxBackward,
+                       &kLogSumExp, &kLogSumExpBackward};
 
 const Function kFunctions[] = {
-    {"softmax(Tensor input, int dim, dtype? dtype=None) -> Tensor", "exp(x) / sum(exp(x)) along dim.",
-     kFunction | kMethod | kNN, thunk<&softmax>},
-    {"log_softmax(Tensor input, int dim, dtype? dtype=None) -> Tensor", "log(softmax(x)) along dim.",
-     kFunction | kMethod | kNN, thunk<&log_softmax>},
-    {"softmin(Tensor input, int dim, dtype? dtype=None) -> Tensor", "softmax(-x) along dim.", kNN, thunk<&softmin>},
-    {"logsumexp(Tensor input, int[] dim, bool keepdim=False) -> Tensor", "log(sum(exp(x))) over dim, without overflow.",
-     kFunction | kMethod, thunk<&logsumexp>},
+    {"softmax(Tensor input, int dim, dtype? dtype=None) -> Tensor",
+     "exp(x) / sum(exp(x)) along dim.", kFunction | kMethod | kNN, thunk<&softmax>},
+    {"log_softmax(Tensor input, int dim, dtype? dtype=None) -> Tensor",
+     "log(softmax(x)) along dim.", kFunction | kMethod | kNN, thunk<&log_softmax>},
+    {"softmin(Tensor input, int dim, dtype? dtype=None) -> Tensor", "softmax(-x) along dim.", kNN,
+     thunk<&softmin>},
+    {"logsumexp(Tensor input, int[] dim, bool keepdim=False) -> Tensor",
+     "log(sum(exp(x))) over dim, without overflow.", kFunction | kMethod, thunk<&logsumexp>},
 };
 
 }  // namespace

@@ -30,8 +30,10 @@ struct MedianAttrs {
   int64_t axis, ignore_nan;
 };
 constexpr Field kMedianFields[] = {
-    {"axis", FieldKind::integer, offsetof(MedianAttrs, axis), "the reduced dim; it stays with size 1"},
-    {"ignore_nan", FieldKind::boolean, offsetof(MedianAttrs, ignore_nan), "leave NaN out instead of giving it"},
+    {"axis", FieldKind::integer, offsetof(MedianAttrs, axis),
+     "the reduced dim; it stays with size 1"},
+    {"ignore_nan", FieldKind::boolean, offsetof(MedianAttrs, ignore_nan),
+     "leave NaN out instead of giving it"},
 };
 
 /// `t` with `axis` last: an alias.
@@ -64,7 +66,8 @@ void eval_lines(const Eval& e, int64_t axis, int64_t count, Rank rank) {
     size_t parts = static_cast<size_t>(std::min<int64_t>(num_threads(), order.lines));
     Tensor workspace = empty(Shape{static_cast<int64_t>(part * parts)}, DType::u8);
     LongWork work(10.0 * static_cast<double>(x.numel()));
-    invariant(rank(kernel_context(workspace.data(), part * parts), order) == kernels::kOk, e.op.name);
+    invariant(rank(kernel_context(workspace.data(), part * parts), order) == kernels::kOk,
+              e.op.name);
   }
   Shape final(x.sizes());
   final[axis] = count;
@@ -78,9 +81,10 @@ void eval_lines(const Eval& e, int64_t axis, int64_t count, Rank rank) {
 
 void eval_sort(const Eval& e) {
   const auto& a = e.attrs<OrderAttrs>();
-  eval_lines(e, a.axis, e.in[0].sizes()[a.axis], [&](const kernels::Ctx& ctx, const kernels::LineOrder& order) {
-    return kernels::sort_lines(ctx, order, a.largest);
-  });
+  eval_lines(e, a.axis, e.in[0].sizes()[a.axis],
+             [&](const kernels::Ctx& ctx, const kernels::LineOrder& order) {
+               return kernels::sort_lines(ctx, order, a.largest);
+             });
 }
 void eval_topk(const Eval& e) {
   const auto& a = e.attrs<OrderAttrs>();
@@ -109,7 +113,9 @@ void vjp_lines(const Vjp& v) {
     v.result[0] = scatter_into_zeros(v.in[0].sizes(), v.attrs<A>().axis, v.out[1], v.grad[0]);
 }
 
-double sort_cost(std::span<const Type> in, const void*) { return 20.0 * static_cast<double>(element_count(in[0].shape)); }
+double sort_cost(std::span<const Type> in, const void*) {
+  return 20.0 * static_cast<double>(element_count(in[0].shape));
+}
 
 template <class A>
 void add_samples(SampleSink& sink, std::initializer_list<A> all) {
@@ -124,20 +130,48 @@ constexpr SaveRule kSaveIndices[] = {{0, 2}};
 
 }  // namespace
 
-constinit OpDef kSort{.name = "sort", .doc = "The elements along an axis in order (stable, NaN greatest), and where they stood.",
-    .outputs = 2, .attr_bytes = sizeof(OrderAttrs), .fields = kSortFields,
-    .infer = [](const TypeRule& t) { infer_lines(t, t.attrs<OrderAttrs>().axis, t.in[0].shape[t.attrs<OrderAttrs>().axis]); },
-    .eval = eval_sort, .vjp = vjp_lines<OrderAttrs>, .saves = kSaveIndices, .cost = sort_cost,
+constinit OpDef kSort{
+    .name = "sort",
+    .doc = "The elements along an axis in order (stable, NaN greatest), and where they stood.",
+    .outputs = 2,
+    .attr_bytes = sizeof(OrderAttrs),
+    .fields = kSortFields,
+    .infer =
+        [](const TypeRule& t) {
+          infer_lines(t, t.attrs<OrderAttrs>().axis, t.in[0].shape[t.attrs<OrderAttrs>().axis]);
+        },
+    .eval = eval_sort,
+    .vjp = vjp_lines<OrderAttrs>,
+    .saves = kSaveIndices,
+    .cost = sort_cost,
     .samples = [](const OpDef&, SampleSink& s) { add_samples<OrderAttrs>(s, {{0, 0}, {1, 1}}); }};
-constinit OpDef kTopk{.name = "topk", .doc = "The elements of some ranks along an axis, and where they stood.",
-    .outputs = 2, .attr_bytes = sizeof(OrderAttrs), .fields = kTopkFields,
-    .infer = [](const TypeRule& t) { infer_lines(t, t.attrs<OrderAttrs>().axis, t.attrs<OrderAttrs>().count); },
-    .eval = eval_topk, .vjp = vjp_lines<OrderAttrs>, .saves = kSaveIndices, .cost = sort_cost,
-    .samples = [](const OpDef&, SampleSink& s) { add_samples<OrderAttrs>(s, {{0, 1, 0, 2}, {1, 0, 3, 2}}); }};
-constinit OpDef kMedian{.name = "median", .doc = "The lower median along an axis, and where it stood.",
-    .outputs = 2, .attr_bytes = sizeof(MedianAttrs), .fields = kMedianFields,
+constinit OpDef kTopk{
+    .name = "topk",
+    .doc = "The elements of some ranks along an axis, and where they stood.",
+    .outputs = 2,
+    .attr_bytes = sizeof(OrderAttrs),
+    .fields = kTopkFields,
+    .infer =
+        [](const TypeRule& t) {
+          infer_lines(t, t.attrs<OrderAttrs>().axis, t.attrs<OrderAttrs>().count);
+        },
+    .eval = eval_topk,
+    .vjp = vjp_lines<OrderAttrs>,
+    .saves = kSaveIndices,
+    .cost = sort_cost,
+    .samples = [](const OpDef&,
+                  SampleSink& s) { add_samples<OrderAttrs>(s, {{0, 1, 0, 2}, {1, 0, 3, 2}}); }};
+constinit OpDef kMedian{
+    .name = "median",
+    .doc = "The lower median along an axis, and where it stood.",
+    .outputs = 2,
+    .attr_bytes = sizeof(MedianAttrs),
+    .fields = kMedianFields,
     .infer = [](const TypeRule& t) { infer_lines(t, t.attrs<MedianAttrs>().axis, 1); },
-    .eval = eval_median, .vjp = vjp_lines<MedianAttrs>, .saves = kSaveIndices, .cost = sort_cost,
+    .eval = eval_median,
+    .vjp = vjp_lines<MedianAttrs>,
+    .saves = kSaveIndices,
+    .cost = sort_cost,
     .samples = [](const OpDef&, SampleSink& s) { add_samples<MedianAttrs>(s, {{0, 0}, {1, 1}}); }};
 
 namespace {
@@ -151,7 +185,8 @@ template <class A>
 Pair ordered(const OpDef& op, const Tensor& x, const A& attrs) {
   Tensor in = at_least_1d(x), out[2];
   apply(op, &attrs, {&in, 1}, out);
-  if (x.dim() == 0 && out[0].numel() == 1) return {reshape(out[0], Ints{}), reshape(out[1], Ints{})};
+  if (x.dim() == 0 && out[0].numel() == 1)
+    return {reshape(out[0], Ints{}), reshape(out[1], Ints{})};
   return {out[0], out[1]};
 }
 
@@ -165,7 +200,8 @@ Pair without(const Pair& p, int64_t axis, bool keepdim) {
 Pair median_along(const char* op, const Tensor& x, int64_t dim, bool keepdim, bool ignore_nan) {
   int64_t axis = wrap_dim(dim, x.dim(), op);
   if (x.dim() && x.sizes()[axis] == 0)
-    fail(ErrorKind::index, "{}: dim {} of shape {} has no elements", op, axis, shape_text(x.sizes()));
+    fail(ErrorKind::index, "{}: dim {} of shape {} has no elements", op, axis,
+         shape_text(x.sizes()));
   return without(ordered(kMedian, x, MedianAttrs{axis, ignore_nan}), axis, keepdim);
 }
 
@@ -180,7 +216,8 @@ Pair sort(const Tensor& x, int64_t dim, bool descending, bool) {
   return ordered(kSort, x, OrderAttrs{wrap_dim(dim, x.dim(), "sort"), descending});
 }
 Tensor argsort(const Tensor& x, int64_t dim, bool descending, bool) {
-  return std::get<1>(ordered(kSort, x.detach(), OrderAttrs{wrap_dim(dim, x.dim(), "argsort"), descending}));
+  return std::get<1>(
+      ordered(kSort, x.detach(), OrderAttrs{wrap_dim(dim, x.dim(), "argsort"), descending}));
 }
 Tensor msort(const Tensor& x) { return std::get<0>(sort(x, 0)); }
 
@@ -194,14 +231,19 @@ Pair topk(const Tensor& x, int64_t k, int64_t dim, bool largest, bool) {
 Pair kthvalue(const Tensor& x, int64_t k, int64_t dim, bool keepdim) {
   int64_t axis = wrap_dim(dim, x.dim(), "kthvalue"), n = x.dim() ? x.sizes()[axis] : 1;
   if (k < 1 || k > n)
-    fail(ErrorKind::runtime, "kthvalue: k {} is out of range for dim {} of size {}; expected 1 to {}", k, axis, n, n);
+    fail(ErrorKind::runtime,
+         "kthvalue: k {} is out of range for dim {} of size {}; expected 1 to {}", k, axis, n, n);
   return without(ordered(kTopk, x, OrderAttrs{axis, false, k - 1, 1}), axis, keepdim);
 }
 
 Tensor median(const Tensor& x) { return median_of_all("median", x, false); }
-Pair median(const Tensor& x, int64_t dim, bool keepdim) { return median_along("median", x, dim, keepdim, false); }
+Pair median(const Tensor& x, int64_t dim, bool keepdim) {
+  return median_along("median", x, dim, keepdim, false);
+}
 Tensor nanmedian(const Tensor& x) { return median_of_all("nanmedian", x, true); }
-Pair nanmedian(const Tensor& x, int64_t dim, bool keepdim) { return median_along("nanmedian", x, dim, keepdim, true); }
+Pair nanmedian(const Tensor& x, int64_t dim, bool keepdim) {
+  return median_along("nanmedian", x, dim, keepdim, true);
+}
 
 namespace {
 
@@ -213,23 +255,27 @@ using Two = Pair (*)(const Tensor&, int64_t, bool);
 
 const Function kFunctions[] = {
     {"sort(Tensor input, int dim=-1, bool descending=False, bool stable=False) -> (Tensor values, Tensor indices)",
-     "The elements along a dim in order, and where they stood. Always stable; NaN counts as greatest.", kUsual | kOut,
-     thunk<&sort>},
+     "The elements along a dim in order, and where they stood. Always stable; NaN counts as greatest.",
+     kUsual | kOut, thunk<&sort>},
     {"argsort(Tensor input, int dim=-1, bool descending=False, bool stable=False) -> Tensor",
      "The indices that sort along a dim. Always stable.", kUsual, thunk<&argsort>},
     {"msort(Tensor input) -> Tensor", "Sorted along the first dim.", kUsual | kOut, thunk<&msort>},
     {"topk(Tensor input, int k, int dim=-1, bool largest=True, bool sorted=True) -> (Tensor values, Tensor indices)",
-     "The k largest (or smallest) elements along a dim, best first, and where they stood.", kUsual | kOut, thunk<&topk>},
+     "The k largest (or smallest) elements along a dim, best first, and where they stood.",
+     kUsual | kOut, thunk<&topk>},
     {"kthvalue(Tensor input, int k, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)",
-     "The k-th smallest element along a dim, counted from 1, and where it stood.", kUsual | kOut, thunk<&kthvalue>},
-    {"median(Tensor input) -> Tensor", "The lower median of all elements; NaN if there is one.", kUsual,
-     thunk<static_cast<One>(&median)>},
+     "The k-th smallest element along a dim, counted from 1, and where it stood.", kUsual | kOut,
+     thunk<&kthvalue>},
+    {"median(Tensor input) -> Tensor", "The lower median of all elements; NaN if there is one.",
+     kUsual, thunk<static_cast<One>(&median)>},
     {"median(Tensor input, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)",
-     "The lower median along a dim and where it stood.", kUsual | kOut, thunk<static_cast<Two>(&median)>},
-    {"nanmedian(Tensor input) -> Tensor", "The lower median of the elements that are not NaN.", kUsual,
-     thunk<static_cast<One>(&nanmedian)>},
+     "The lower median along a dim and where it stood.", kUsual | kOut,
+     thunk<static_cast<Two>(&median)>},
+    {"nanmedian(Tensor input) -> Tensor", "The lower median of the elements that are not NaN.",
+     kUsual, thunk<static_cast<One>(&nanmedian)>},
     {"nanmedian(Tensor input, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)",
-     "The lower median along a dim without NaN, and where it stood.", kUsual | kOut, thunk<static_cast<Two>(&nanmedian)>},
+     "The lower median along a dim without NaN, and where it stood.", kUsual | kOut,
+     thunk<static_cast<Two>(&nanmedian)>},
 };
 
 }  // namespace

@@ -23,13 +23,15 @@ List between(const Tensor& x, int64_t axis, Ints bounds) {
 /// hsplit, vsplit and dsplit: an axis, or an error for too few dims.
 int64_t axis_for(const char* op, const Tensor& x, int least, int64_t axis) {
   if (x.dim() < least)
-    fail(ErrorKind::runtime, "{}: needs at least {} dims, got shape {}", op, least, shape_text(x.sizes()));
+    fail(ErrorKind::runtime, "{}: needs at least {} dims, got shape {}", op, least,
+         shape_text(x.sizes()));
   return axis;
 }
 
 int64_t even(const char* op, const Tensor& x, int64_t axis, int64_t sections) {
   if (sections < 1 || x.sizes()[axis] % sections)
-    fail(ErrorKind::runtime, "{}: dim {} of size {} cannot be cut into {} equal parts. Use tensor_split()", op, axis,
+    fail(ErrorKind::runtime,
+         "{}: dim {} of size {} cannot be cut into {} equal parts. Use tensor_split()", op, axis,
          x.sizes()[axis], sections);
   return sections;
 }
@@ -52,19 +54,21 @@ List split(const Tensor& x, Ints split_size, int64_t dim) {
   int64_t axis = dim_of("split", x, dim), sum = 0;
   Shape bounds{0};
   for (int64_t s : split_size) {
-    if (s < 0) fail(ErrorKind::runtime, "split: sizes must not be negative, got {}", shape_text(split_size));
+    if (s < 0)
+      fail(ErrorKind::runtime, "split: sizes must not be negative, got {}", shape_text(split_size));
     bounds.push_back(sum += s);
   }
   if (sum != x.sizes()[axis])
-    fail(ErrorKind::runtime, "split: sizes {} add up to {}, but dim {} has size {}", shape_text(split_size), sum, axis,
-         x.sizes()[axis]);
+    fail(ErrorKind::runtime, "split: sizes {} add up to {}, but dim {} has size {}",
+         shape_text(split_size), sum, axis, x.sizes()[axis]);
   return between(x, axis, bounds);
 }
 
 List split_with_sizes(const Tensor& x, Ints sizes, int64_t dim) { return split(x, sizes, dim); }
 
 List chunk(const Tensor& x, int64_t chunks, int64_t dim) {
-  if (chunks < 1) fail(ErrorKind::runtime, "chunk: the number of chunks must be positive, got {}", chunks);
+  if (chunks < 1)
+    fail(ErrorKind::runtime, "chunk: the number of chunks must be positive, got {}", chunks);
   int64_t axis = dim_of("chunk", x, dim), n = x.sizes()[axis], each = (n + chunks - 1) / chunks;
   if (each == 0) return List(static_cast<size_t>(chunks), narrow(x, axis, 0, 0));
   return split(x, each, axis);
@@ -72,9 +76,12 @@ List chunk(const Tensor& x, int64_t chunks, int64_t dim) {
 
 List tensor_split(const Tensor& x, int64_t sections, int64_t dim) {
   int64_t axis = dim_of("tensor_split", x, dim), n = x.sizes()[axis];
-  if (sections < 1) fail(ErrorKind::runtime, "tensor_split: the number of sections must be positive, got {}", sections);
+  if (sections < 1)
+    fail(ErrorKind::runtime, "tensor_split: the number of sections must be positive, got {}",
+         sections);
   Shape bounds{0};
-  for (int64_t i = 0; i < sections; ++i) bounds.push_back(bounds.back() + n / sections + (i < n % sections));
+  for (int64_t i = 0; i < sections; ++i)
+    bounds.push_back(bounds.back() + n / sections + (i < n % sections));
   return between(x, axis, bounds);
 }
 
@@ -90,17 +97,23 @@ List hsplit(const Tensor& x, int64_t sections) {
   int64_t axis = axis_for("hsplit", x, 1, x.dim() > 1);
   return tensor_split(x, even("hsplit", x, axis, sections), axis);
 }
-List hsplit(const Tensor& x, Ints indices) { return tensor_split(x, indices, axis_for("hsplit", x, 1, x.dim() > 1)); }
+List hsplit(const Tensor& x, Ints indices) {
+  return tensor_split(x, indices, axis_for("hsplit", x, 1, x.dim() > 1));
+}
 List vsplit(const Tensor& x, int64_t sections) {
   int64_t axis = axis_for("vsplit", x, 2, 0);
   return tensor_split(x, even("vsplit", x, axis, sections), axis);
 }
-List vsplit(const Tensor& x, Ints indices) { return tensor_split(x, indices, axis_for("vsplit", x, 2, 0)); }
+List vsplit(const Tensor& x, Ints indices) {
+  return tensor_split(x, indices, axis_for("vsplit", x, 2, 0));
+}
 List dsplit(const Tensor& x, int64_t sections) {
   int64_t axis = axis_for("dsplit", x, 3, 2);
   return tensor_split(x, even("dsplit", x, axis, sections), axis);
 }
-List dsplit(const Tensor& x, Ints indices) { return tensor_split(x, indices, axis_for("dsplit", x, 3, 2)); }
+List dsplit(const Tensor& x, Ints indices) {
+  return tensor_split(x, indices, axis_for("dsplit", x, 3, 2));
+}
 
 List unbind(const Tensor& x, int64_t dim) {
   int64_t axis = dim_of("unbind", x, dim);
@@ -118,26 +131,35 @@ using Halves = List (*)(const Tensor&, int64_t);
 using Cuts = List (*)(const Tensor&, Ints);
 
 const Function kFunctions[] = {
-    {"split(Tensor tensor, int split_size, int dim=0) -> Tensor[]", "Views of split_size indices each; the last may have fewer.",
-     kUsual, thunk<static_cast<ByCount>(&split)>},
-    {"split(Tensor tensor, int[] split_size, int dim=0) -> Tensor[]", "Views of the given sizes, which must add up.",
-     kUsual, thunk<static_cast<ByList>(&split)>},
-    {"split_with_sizes(Tensor input, int[] split_sizes, int dim=0) -> Tensor[]", "split by a list.", kUsual,
-     thunk<&split_with_sizes>},
-    {"chunk(Tensor input, int chunks, int dim=0) -> Tensor[]", "At most `chunks` views of equal size; the last may be smaller.",
-     kUsual, thunk<&chunk>},
-    {"tensor_split(Tensor input, int sections, int dim=0) -> Tensor[]", "`sections` views whose sizes differ by at most one.",
-     kUsual, thunk<static_cast<ByCount>(&tensor_split)>},
-    {"tensor_split(Tensor input, int[] indices, int dim=0) -> Tensor[]", "Views cut at the given indices.", kUsual,
-     thunk<static_cast<ByList>(&tensor_split)>},
-    {"hsplit(Tensor input, int sections) -> Tensor[]", "Equal parts along dim 1 (dim 0 of 1-dim tensors).", kUsual,
+    {"split(Tensor tensor, int split_size, int dim=0) -> Tensor[]",
+     "Views of split_size indices each; the last may have fewer.", kUsual,
+     thunk<static_cast<ByCount>(&split)>},
+    {"split(Tensor tensor, int[] split_size, int dim=0) -> Tensor[]",
+     "Views of the given sizes, which must add up.", kUsual, thunk<static_cast<ByList>(&split)>},
+    {"split_with_sizes(Tensor input, int[] split_sizes, int dim=0) -> Tensor[]", "split by a list.",
+     kUsual, thunk<&split_with_sizes>},
+    {"chunk(Tensor input, int chunks, int dim=0) -> Tensor[]",
+     "At most `chunks` views of equal size; the last may be smaller.", kUsual, thunk<&chunk>},
+    {"tensor_split(Tensor input, int sections, int dim=0) -> Tensor[]",
+     "`sections` views whose sizes differ by at most one.", kUsual,
+     thunk<static_cast<ByCount>(&tensor_split)>},
+    {"tensor_split(Tensor input, int[] indices, int dim=0) -> Tensor[]",
+     "Views cut at the given indices.", kUsual, thunk<static_cast<ByList>(&tensor_split)>},
+    {"hsplit(Tensor input, int sections) -> Tensor[]",
+     "Equal parts along dim 1 (dim 0 of 1-dim tensors).", kUsual,
      thunk<static_cast<Halves>(&hsplit)>},
-    {"hsplit(Tensor input, int[] indices) -> Tensor[]", "Cut along dim 1 (dim 0 of 1-dim tensors).", kUsual, thunk<static_cast<Cuts>(&hsplit)>},
-    {"vsplit(Tensor input, int sections) -> Tensor[]", "Equal parts along dim 0.", kUsual, thunk<static_cast<Halves>(&vsplit)>},
-    {"vsplit(Tensor input, int[] indices) -> Tensor[]", "Cut along dim 0.", kUsual, thunk<static_cast<Cuts>(&vsplit)>},
-    {"dsplit(Tensor input, int sections) -> Tensor[]", "Equal parts along dim 2.", kUsual, thunk<static_cast<Halves>(&dsplit)>},
-    {"dsplit(Tensor input, int[] indices) -> Tensor[]", "Cut along dim 2.", kUsual, thunk<static_cast<Cuts>(&dsplit)>},
-    {"unbind(Tensor input, int dim=0) -> Tensor[]", "The slices of a dim, without it.", kUsual, thunk<&unbind>},
+    {"hsplit(Tensor input, int[] indices) -> Tensor[]", "Cut along dim 1 (dim 0 of 1-dim tensors).",
+     kUsual, thunk<static_cast<Cuts>(&hsplit)>},
+    {"vsplit(Tensor input, int sections) -> Tensor[]", "Equal parts along dim 0.", kUsual,
+     thunk<static_cast<Halves>(&vsplit)>},
+    {"vsplit(Tensor input, int[] indices) -> Tensor[]", "Cut along dim 0.", kUsual,
+     thunk<static_cast<Cuts>(&vsplit)>},
+    {"dsplit(Tensor input, int sections) -> Tensor[]", "Equal parts along dim 2.", kUsual,
+     thunk<static_cast<Halves>(&dsplit)>},
+    {"dsplit(Tensor input, int[] indices) -> Tensor[]", "Cut along dim 2.", kUsual,
+     thunk<static_cast<Cuts>(&dsplit)>},
+    {"unbind(Tensor input, int dim=0) -> Tensor[]", "The slices of a dim, without it.", kUsual,
+     thunk<&unbind>},
 };
 
 }  // namespace

@@ -25,19 +25,22 @@ Value variance(const Program& p) {
     return Term(d * d);
   });
   Value freedom = p.count() - p.param(0);
-  return squares / loops::maximum(freedom, freedom.like(0));  // never negative: NaN where there is too little
+  return squares /
+         loops::maximum(freedom, freedom.like(0));  // never negative: NaN where there is too little
 }
 
 void variance_kernels(const OpDef& op, KernelSink& sink) {
   for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
     loops::Elem compute = compute_dtype(t);
     sink.add(op, t, kByRows, [&](std::string symbol) {
-      return loops::rows(std::move(symbol), compute, {{t}, {t, Extent::row}},
-                         [](loops::Row& r) { r.store_row(1, variance<loops::Row, loops::Index>(r)); });
+      return loops::rows(std::move(symbol), compute, {{t}, {t, Extent::row}}, [](loops::Row& r) {
+        r.store_row(1, variance<loops::Row, loops::Index>(r));
+      });
     });
     sink.add(op, t, kByColumns, [&](std::string symbol) {
-      return loops::columns(std::move(symbol), compute, {{t}, {t, Extent::column}},
-                            [](loops::Column& c) { c.store(1, variance<loops::Column, Value>(c)); });
+      return loops::columns(
+          std::move(symbol), compute, {{t}, {t, Extent::column}},
+          [](loops::Column& c) { c.store(1, variance<loops::Column, Value>(c)); });
     });
   }
 }
@@ -50,29 +53,45 @@ double degrees_of_freedom(Ints shape, const ReduceAttrs& a) {
 
 }  // namespace
 
-constinit OpDef kVar{.name = "var", .doc = "The variance over dims: squared deviations from the mean over (count - correction).",
-    .round = Round::fused, .space = Space::reduction, .promotion = Promotion::floating, .attr_bytes = sizeof(ReduceAttrs), .fields = kReduceFields,
-    .infer = [](const TypeRule& t) {
-      t.out[0] = {t.in[0].dtype, false, reduced_shape(t.in[0].shape, t.attrs<ReduceAttrs>())};
-    },
-    .eval = [](const Eval& e) {
-      const auto& a = e.attrs<ReduceAttrs>();
-      if (!e.out[0].defined()) e.out[0] = empty(reduced_shape(e.in[0].sizes(), a), e.in[0].dtype());
-      run_reduction(e.op, a, e.in[0], e.out);
-    },
-    .vjp = [](const Vjp& v) {
-      const auto& a = v.attrs<ReduceAttrs>();
-      const Tensor& x = v.in[0];
-      Tensor centred = sub(x, mean(x, Ints(a.dims), true));
-      v.result[0] = mul(mul(unreduce(v.grad[0], a, x.sizes()), number(2 / degrees_of_freedom(x.sizes(), a))), centred);
-    },
+constinit OpDef kVar{
+    .name = "var",
+    .doc = "The variance over dims: squared deviations from the mean over (count - correction).",
+    .round = Round::fused,
+    .space = Space::reduction,
+    .promotion = Promotion::floating,
+    .attr_bytes = sizeof(ReduceAttrs),
+    .fields = kReduceFields,
+    .infer =
+        [](const TypeRule& t) {
+          t.out[0] = {t.in[0].dtype, false, reduced_shape(t.in[0].shape, t.attrs<ReduceAttrs>())};
+        },
+    .eval =
+        [](const Eval& e) {
+          const auto& a = e.attrs<ReduceAttrs>();
+          if (!e.out[0].defined())
+            e.out[0] = empty(reduced_shape(e.in[0].sizes(), a), e.in[0].dtype());
+          run_reduction(e.op, a, e.in[0], e.out);
+        },
+    .vjp =
+        [](const Vjp& v) {
+          const auto& a = v.attrs<ReduceAttrs>();
+          const Tensor& x = v.in[0];
+          Tensor centred = sub(x, mean(x, Ints(a.dims), true));
+          v.result[0] = mul(
+              mul(unreduce(v.grad[0], a, x.sizes()), number(2 / degrees_of_freedom(x.sizes(), a))),
+              centred);
+        },
     .saves = kSaveInput,
-    .composite = [](const Eval& e) {
-      const auto& a = e.attrs<ReduceAttrs>();
-      Tensor d = sub(e.in[0], mean(e.in[0], Ints(a.dims), true));
-      e.out[0] = div(sum(mul(d, d), Ints(a.dims), a.keepdim != 0), number(degrees_of_freedom(e.in[0].sizes(), a)));
-    },
-    .kernels = variance_kernels, .cost = reduce_cost, .samples = reduce_samples};
+    .composite =
+        [](const Eval& e) {
+          const auto& a = e.attrs<ReduceAttrs>();
+          Tensor d = sub(e.in[0], mean(e.in[0], Ints(a.dims), true));
+          e.out[0] = div(sum(mul(d, d), Ints(a.dims), a.keepdim != 0),
+                         number(degrees_of_freedom(e.in[0].sizes(), a)));
+        },
+    .kernels = variance_kernels,
+    .cost = reduce_cost,
+    .samples = reduce_samples};
 
 namespace {
 
@@ -83,7 +102,8 @@ Tensor flat_root(const Tensor& x) { return sqrt(where(eq(x, number(0)), number(0
 
 Tensor var(const Tensor& x, OptInts dim, OptDouble correction, bool keepdim, OptBool unbiased) {
   if (!is_floating(x.dtype()))
-    fail(ErrorKind::runtime, "var: needs a floating dtype, got {}. Call .float() first", name(x.dtype()));
+    fail(ErrorKind::runtime, "var: needs a floating dtype, got {}. Call .float() first",
+         name(x.dtype()));
   ReduceAttrs a = reduce_attrs("var", x, dim, keepdim);
   a.correction = correction.value_or(unbiased.value_or(true) ? 1 : 0);
   return apply(kVar, a, {x});
@@ -91,16 +111,19 @@ Tensor var(const Tensor& x, OptInts dim, OptDouble correction, bool keepdim, Opt
 Tensor std(const Tensor& x, OptInts dim, OptDouble correction, bool keepdim, OptBool unbiased) {
   return flat_root(var(x, dim, correction, keepdim, unbiased));
 }
-std::tuple<Tensor, Tensor> var_mean(const Tensor& x, OptInts dim, OptDouble correction, bool keepdim, OptBool unbiased) {
+std::tuple<Tensor, Tensor> var_mean(const Tensor& x, OptInts dim, OptDouble correction,
+                                    bool keepdim, OptBool unbiased) {
   return {var(x, dim, correction, keepdim, unbiased), mean(x, dim, keepdim)};
 }
-std::tuple<Tensor, Tensor> std_mean(const Tensor& x, OptInts dim, OptDouble correction, bool keepdim, OptBool unbiased) {
+std::tuple<Tensor, Tensor> std_mean(const Tensor& x, OptInts dim, OptDouble correction,
+                                    bool keepdim, OptBool unbiased) {
   return {fluxion::std(x, dim, correction, keepdim, unbiased), mean(x, dim, keepdim)};
 }
 
 Tensor norm(const Tensor& x, OptDouble p, OptInts dim, bool keepdim, OptDType dtype) {
   Tensor y = dtype ? to_dtype(x, *dtype) : x;
-  if (!is_floating(y.dtype())) fail(ErrorKind::runtime, "norm: needs a floating dtype, got {}", name(y.dtype()));
+  if (!is_floating(y.dtype()))
+    fail(ErrorKind::runtime, "norm: needs a floating dtype, got {}", name(y.dtype()));
   double order = p.value_or(2);
   if (order == INFINITY) return amax(abs(y), dim, keepdim);
   if (order == -INFINITY) return amin(abs(y), dim, keepdim);
@@ -116,7 +139,8 @@ namespace {
 OpDef* const kOps[] = {&kVar};
 const Function kFunctions[] = {
     {"var(Tensor input, int[]? dim=None, *, float? correction=None, bool keepdim=False, bool? unbiased=None) -> Tensor",
-     "The variance over dims; correction 1 by default (Bessel).", kFunction | kMethod | kOut, thunk<&var>},
+     "The variance over dims; correction 1 by default (Bessel).", kFunction | kMethod | kOut,
+     thunk<&var>},
     {"std(Tensor input, int[]? dim=None, *, float? correction=None, bool keepdim=False, bool? unbiased=None) -> Tensor",
      "The standard deviation, sqrt(var).", kFunction | kMethod | kOut, thunk<&std>},
     {"var_mean(Tensor input, int[]? dim=None, *, float? correction=None, bool keepdim=False, bool? unbiased=None) -> (Tensor var, Tensor mean)",
@@ -124,7 +148,8 @@ const Function kFunctions[] = {
     {"std_mean(Tensor input, int[]? dim=None, *, float? correction=None, bool keepdim=False, bool? unbiased=None) -> (Tensor std, Tensor mean)",
      "Standard deviation and mean over dims.", kFunction, thunk<&std_mean>},
     {"norm(Tensor input, float? p=2, int[]? dim=None, bool keepdim=False, dtype? dtype=None) -> Tensor",
-     "The p-norm over dims (all by default); p may be inf, -inf or 0.", kFunction | kMethod, thunk<&norm>},
+     "The p-norm over dims (all by default); p may be inf, -inf or 0.", kFunction | kMethod,
+     thunk<&norm>},
 };
 
 }  // namespace

@@ -20,7 +20,10 @@ enum class Fold : uint8_t { sum, prod, max, min, mean };
 Fold fold_of(const OpDef& op);
 
 Binary binary_of(Fold f) {
-  return f == Fold::prod ? Binary::mul : f == Fold::max ? Binary::max : f == Fold::min ? Binary::min : Binary::add;
+  return f == Fold::prod  ? Binary::mul
+         : f == Fold::max ? Binary::max
+         : f == Fold::min ? Binary::min
+                          : Binary::add;
 }
 
 /// dtype of the result: sums and products of integers and bools are int64.
@@ -49,30 +52,34 @@ void fold_kernels(const OpDef& op, KernelSink& sink) {
     if (f == Fold::mean && !is_floating(t)) continue;
     loops::Elem in = t, out = result_of(f, t), compute = fold_elem(f, t);
     sink.add(op, t, kByRows, [&](std::string symbol) {
-      return loops::rows(std::move(symbol), compute, {{in}, {out, Extent::row}}, [&](loops::Row& r) {
-        Value v = folded<loops::Row, loops::Index>(r, f, compute, 0);
-        if (out == loops::Elem::bool_) r.store_row(1, loops::nonzero(v));
-        else r.store_row(1, v);
-      });
+      return loops::rows(std::move(symbol), compute, {{in}, {out, Extent::row}},
+                         [&](loops::Row& r) {
+                           Value v = folded<loops::Row, loops::Index>(r, f, compute, 0);
+                           if (out == loops::Elem::bool_) r.store_row(1, loops::nonzero(v));
+                           else r.store_row(1, v);
+                         });
     });
     sink.add(op, t, kByColumns, [&](std::string symbol) {
-      return loops::columns(std::move(symbol), compute, {{in}, {out, Extent::column}}, [&](loops::Column& c) {
-        Value v = folded<loops::Column, Value>(c, f, compute, 0);
-        if (out == loops::Elem::bool_) c.store(1, loops::nonzero(v));
-        else c.store(1, v);
-      });
+      return loops::columns(std::move(symbol), compute, {{in}, {out, Extent::column}},
+                            [&](loops::Column& c) {
+                              Value v = folded<loops::Column, Value>(c, f, compute, 0);
+                              if (out == loops::Elem::bool_) c.store(1, loops::nonzero(v));
+                              else c.store(1, v);
+                            });
     });
   }
 }
 
 void infer_fold(const TypeRule& t) {
-  t.out[0] = {result_of(fold_of(t.op), t.in[0].dtype), false, reduced_shape(t.in[0].shape, t.attrs<ReduceAttrs>())};
+  t.out[0] = {result_of(fold_of(t.op), t.in[0].dtype), false,
+              reduced_shape(t.in[0].shape, t.attrs<ReduceAttrs>())};
 }
 
 void eval_fold(const Eval& e) {
   const auto& a = e.attrs<ReduceAttrs>();
   const Tensor& x = e.in[0];
-  if (!e.out[0].defined()) e.out[0] = empty(reduced_shape(x.sizes(), a), result_of(fold_of(e.op), x.dtype()));
+  if (!e.out[0].defined())
+    e.out[0] = empty(reduced_shape(x.sizes(), a), result_of(fold_of(e.op), x.dtype()));
   if (e.out[0].is_contiguous()) return run_reduction(e.op, a, x, e.out);
   Tensor plain = empty(e.out[0].sizes(), e.out[0].dtype());
   run_reduction(e.op, a, x, {&plain, 1});
@@ -91,7 +98,9 @@ constexpr OpDef fold(OpDef d) {
   return d;
 }
 
-Tensor spread(const Vjp& v, const Tensor& g) { return expand(unreduce(g, v.attrs<ReduceAttrs>(), v.in[0].sizes()), v.in[0].sizes()); }
+Tensor spread(const Vjp& v, const Tensor& g) {
+  return expand(unreduce(g, v.attrs<ReduceAttrs>(), v.in[0].sizes()), v.in[0].sizes());
+}
 
 int64_t reduced_count(Ints shape, const ReduceAttrs& a) {
   int64_t n = 1;
@@ -140,45 +149,69 @@ void vjp_prod(const Vjp& v) {
 
 }  // namespace
 
-constinit OpDef kSum = fold({.name = "reduce_sum", .doc = "The sum over dims.", .promotion = Promotion::promote,
-    .vjp = [](const Vjp& v) { v.result[0] = spread(v, v.grad[0]); }});
-constinit OpDef kProd = fold({.name = "reduce_prod", .doc = "The product over dims.", .promotion = Promotion::promote,
-    .vjp = vjp_prod, .saves = kSaveInput});
+constinit OpDef kSum = fold({.name = "reduce_sum",
+                             .doc = "The sum over dims.",
+                             .promotion = Promotion::promote,
+                             .vjp = [](const Vjp& v) { v.result[0] = spread(v, v.grad[0]); }});
+constinit OpDef kProd = fold({.name = "reduce_prod",
+                              .doc = "The product over dims.",
+                              .promotion = Promotion::promote,
+                              .vjp = vjp_prod,
+                              .saves = kSaveInput});
 namespace {
 constexpr SaveRule kSaveInOut[] = {{1, 1}};
 }
-constinit OpDef kMax = fold({.name = "reduce_max", .doc = "The largest element over dims; NaN wins.",
-    .promotion = Promotion::promote, .vjp = vjp_extremum, .saves = kSaveInOut});
-constinit OpDef kMin = fold({.name = "reduce_min", .doc = "The smallest element over dims; NaN wins.",
-    .promotion = Promotion::promote, .vjp = vjp_extremum, .saves = kSaveInOut});
-constinit OpDef kMean = fold({.name = "mean", .doc = "The mean over dims: the sum divided by the count.",
-    .round = Round::fused, .promotion = Promotion::floating,
-    .vjp = [](const Vjp& v) {
-      double n = static_cast<double>(reduced_count(v.in[0].sizes(), v.attrs<ReduceAttrs>()));
-      v.result[0] = spread(v, div(v.grad[0], number(n)));
-    },
-    .composite = [](const Eval& e) {
-      const auto& a = e.attrs<ReduceAttrs>();
-      double n = static_cast<double>(reduced_count(e.in[0].sizes(), a));
-      e.out[0] = div(sum(e.in[0], Ints(a.dims), a.keepdim != 0), number(n));
-    }});
+constinit OpDef kMax = fold({.name = "reduce_max",
+                             .doc = "The largest element over dims; NaN wins.",
+                             .promotion = Promotion::promote,
+                             .vjp = vjp_extremum,
+                             .saves = kSaveInOut});
+constinit OpDef kMin = fold({.name = "reduce_min",
+                             .doc = "The smallest element over dims; NaN wins.",
+                             .promotion = Promotion::promote,
+                             .vjp = vjp_extremum,
+                             .saves = kSaveInOut});
+constinit OpDef kMean =
+    fold({.name = "mean",
+          .doc = "The mean over dims: the sum divided by the count.",
+          .round = Round::fused,
+          .promotion = Promotion::floating,
+          .vjp =
+              [](const Vjp& v) {
+                double n =
+                    static_cast<double>(reduced_count(v.in[0].sizes(), v.attrs<ReduceAttrs>()));
+                v.result[0] = spread(v, div(v.grad[0], number(n)));
+              },
+          .composite =
+              [](const Eval& e) {
+                const auto& a = e.attrs<ReduceAttrs>();
+                double n = static_cast<double>(reduced_count(e.in[0].sizes(), a));
+                e.out[0] = div(sum(e.in[0], Ints(a.dims), a.keepdim != 0), number(n));
+              }});
 
 namespace {
 
 Fold fold_of(const OpDef& op) {
-  return &op == &kSum ? Fold::sum : &op == &kProd ? Fold::prod : &op == &kMax ? Fold::max : &op == &kMin ? Fold::min : Fold::mean;
+  return &op == &kSum    ? Fold::sum
+         : &op == &kProd ? Fold::prod
+         : &op == &kMax  ? Fold::max
+         : &op == &kMin  ? Fold::min
+                         : Fold::mean;
 }
 
 void refuse_empty(const char* op, const Tensor& x, const ReduceAttrs& a) {
   if (reduced_count(x.sizes(), a) == 0)
-    fail(ErrorKind::runtime, "{}: cannot reduce over zero elements (shape {}, dims {}); there is no identity to return",
+    fail(ErrorKind::runtime,
+         "{}: cannot reduce over zero elements (shape {}, dims {}); there is no identity to return",
          op, shape_text(x.sizes()), shape_text(a.dims));
 }
 
 /// PyTorch's any and all of uint8 are uint8.
 DType truth_of(const Tensor& x) { return x.dtype() == DType::u8 ? DType::u8 : DType::bool_; }
 
-Tensor one_of(const Tensor& x, DType fallback, OptDType dtype) { return to_dtype(x, dtype.value_or(fallback)); }
+Tensor one_of(const Tensor& x, DType fallback, OptDType dtype) {
+  return to_dtype(x, dtype.value_or(fallback));
+}
 
 }  // namespace
 
@@ -195,7 +228,9 @@ Tensor prod(const Tensor& x, OptInts dim, bool keepdim, OptDType dtype) {
 Tensor mean(const Tensor& x, OptInts dim, bool keepdim, OptDType dtype) {
   Tensor y = one_of(x, x.dtype(), dtype);
   if (!is_floating(y.dtype()))
-    fail(ErrorKind::runtime, "mean: needs a floating dtype, got {}. Pass dtype=float32 or call .float() first", name(y.dtype()));
+    fail(ErrorKind::runtime,
+         "mean: needs a floating dtype, got {}. Pass dtype=float32 or call .float() first",
+         name(y.dtype()));
   return apply(kMean, reduce_attrs("mean", x, dim, keepdim), {y});
 }
 Tensor amax(const Tensor& x, OptInts dim, bool keepdim) {
@@ -211,23 +246,27 @@ Tensor amin(const Tensor& x, OptInts dim, bool keepdim) {
 Tensor any(const Tensor& x, OptInts dim, bool keepdim) {
   Tensor b = x.dtype() == DType::bool_ ? x : ne(x, Scalar(0).tensor());
   ReduceAttrs a = reduce_attrs("any", x, dim, keepdim);
-  if (reduced_count(x.sizes(), a) == 0) return full(reduced_shape(x.sizes(), a), Scalar(false), truth_of(x));
+  if (reduced_count(x.sizes(), a) == 0)
+    return full(reduced_shape(x.sizes(), a), Scalar(false), truth_of(x));
   return to_dtype(apply(kMax, a, {b}), truth_of(x));
 }
 Tensor all(const Tensor& x, OptInts dim, bool keepdim) {
   Tensor b = x.dtype() == DType::bool_ ? x : ne(x, Scalar(0).tensor());
   ReduceAttrs a = reduce_attrs("all", x, dim, keepdim);
-  if (reduced_count(x.sizes(), a) == 0) return full(reduced_shape(x.sizes(), a), Scalar(true), truth_of(x));
+  if (reduced_count(x.sizes(), a) == 0)
+    return full(reduced_shape(x.sizes(), a), Scalar(true), truth_of(x));
   return to_dtype(apply(kMin, a, {b}), truth_of(x));
 }
 Tensor sum_to_size(const Tensor& x, Ints size) {
   if (std::ranges::equal(x.sizes(), size)) return x;
   if (!can_broadcast(size, x.sizes()))
-    fail(ErrorKind::runtime, "sum_to_size: shape {} does not broadcast to {}", shape_text(size), shape_text(x.sizes()));
+    fail(ErrorKind::runtime, "sum_to_size: shape {} does not broadcast to {}", shape_text(size),
+         shape_text(x.sizes()));
   Shape dims;
   size_t missing = x.dim() - size.size();
   for (size_t d = 0; d < static_cast<size_t>(x.dim()); ++d)
-    if (d < missing || (size[d - missing] == 1 && x.sizes()[d] != 1)) dims.push_back(static_cast<int64_t>(d));
+    if (d < missing || (size[d - missing] == 1 && x.sizes()[d] != 1))
+      dims.push_back(static_cast<int64_t>(d));
   if (dims.empty()) return reshape(x, size);
   ReduceAttrs a = reduce_attrs("sum_to_size", x, Ints(dims), false);
   Tensor y = apply(kSum, a, {x});
@@ -247,12 +286,17 @@ const Function kFunctions[] = {
     {"mean(Tensor input, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
      "The mean over dims (all by default). Raises for integer dtypes.", kUsual, thunk<&mean>},
     {"amax(Tensor input, int[]? dim=None, bool keepdim=False) -> Tensor",
-     "The largest element over dims; ties share the gradient. Raises for empty dims.", kUsual, thunk<&amax>},
+     "The largest element over dims; ties share the gradient. Raises for empty dims.", kUsual,
+     thunk<&amax>},
     {"amin(Tensor input, int[]? dim=None, bool keepdim=False) -> Tensor",
-     "The smallest element over dims; ties share the gradient. Raises for empty dims.", kUsual, thunk<&amin>},
-    {"any(Tensor input, int[]? dim=None, bool keepdim=False) -> Tensor", "Whether any element is nonzero.", kUsual, thunk<&any>},
-    {"all(Tensor input, int[]? dim=None, bool keepdim=False) -> Tensor", "Whether all elements are nonzero.", kUsual, thunk<&all>},
-    {"sum_to_size(Tensor input, int... size) -> Tensor", "Sums broadcast dims away until the shape is `size`.", kMethod, thunk<&sum_to_size>},
+     "The smallest element over dims; ties share the gradient. Raises for empty dims.", kUsual,
+     thunk<&amin>},
+    {"any(Tensor input, int[]? dim=None, bool keepdim=False) -> Tensor",
+     "Whether any element is nonzero.", kUsual, thunk<&any>},
+    {"all(Tensor input, int[]? dim=None, bool keepdim=False) -> Tensor",
+     "Whether all elements are nonzero.", kUsual, thunk<&all>},
+    {"sum_to_size(Tensor input, int... size) -> Tensor",
+     "Sums broadcast dims away until the shape is `size`.", kMethod, thunk<&sum_to_size>},
 };
 
 }  // namespace

@@ -48,7 +48,7 @@ namespace fluxion {
   X(layer_norm_ops)         \
   X(rms_norm_ops)           \
   X(group_norm_ops)         \
-  X(batch_norm_ops)        \
+  X(batch_norm_ops)         \
   X(rng_ops)                \
   X(random_ops)             \
   X(dropout_ops)            \
@@ -56,10 +56,10 @@ namespace fluxion {
   X(embedding_ops)          \
   X(sgd_ops)                \
   X(adam_ops)               \
-  X(clip_grad_ops) \
-  X(dot_ops) \
-  X(conv_ops) \
-  X(pool_ops) \
+  X(clip_grad_ops)          \
+  X(dot_ops)                \
+  X(conv_ops)               \
+  X(pool_ops)               \
   X(attention_ops)
 
 #define FLUXION_DECLARE(file) extern const OpFile file;
@@ -89,7 +89,8 @@ std::vector<const Function*> list_functions() {
   return all;
 }
 
-const std::vector<OpDef*> ops = number_ops();  // OpDefs are constant-initialised, so this may run at load time
+const std::vector<OpDef*> ops =
+    number_ops();  // OpDefs are constant-initialised, so this may run at load time
 
 }  // namespace
 

@@ -16,8 +16,10 @@ struct TriangleAttrs {
   int64_t diagonal, upper;
 };
 constexpr Field kFields[] = {
-    {"diagonal", FieldKind::integer, offsetof(TriangleAttrs, diagonal), "the bounding diagonal; positive: above the main one"},
-    {"upper", FieldKind::boolean, offsetof(TriangleAttrs, upper), "keep what is on and above it, else on and below"},
+    {"diagonal", FieldKind::integer, offsetof(TriangleAttrs, diagonal),
+     "the bounding diagonal; positive: above the main one"},
+    {"upper", FieldKind::boolean, offsetof(TriangleAttrs, upper),
+     "keep what is on and above it, else on and below"},
 };
 
 /// Columns of a row that are kept: [first, last).
@@ -36,42 +38,50 @@ void eval_triangle(const Eval& e) {
   Tensor out = usable ? e.out[0] : empty(x.sizes(), x.dtype());
   int64_t columns = x.sizes().back(), rows = x.sizes()[x.dim() - 2], size = size_of(x.dtype());
   LongWork work(0.3 * static_cast<double>(x.numel()));
-  parallel(columns ? x.numel() / columns : 0, 32768 / (columns + 1) + 1, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const Kept k = kept(a, r % rows, columns);
-      const char* from = x.data<char>() + r * columns * size;
-      char* to = out.data<char>() + r * columns * size;
-      std::memmove(to + k.first * size, from + k.first * size, static_cast<size_t>((k.last - k.first) * size));
-      std::memset(to, 0, static_cast<size_t>(k.first * size));
-      std::memset(to + k.last * size, 0, static_cast<size_t>((columns - k.last) * size));
-    }
-  });
-  if (!e.out[0].defined())
-    e.out[0] = out;
-  else if (!usable)
-    copy_elements(out, e.out[0]);
+  parallel(columns ? x.numel() / columns : 0, 32768 / (columns + 1) + 1,
+           [&](int64_t begin, int64_t end) {
+             for (int64_t r = begin; r < end; ++r) {
+               const Kept k = kept(a, r % rows, columns);
+               const char* from = x.data<char>() + r * columns * size;
+               char* to = out.data<char>() + r * columns * size;
+               std::memmove(to + k.first * size, from + k.first * size,
+                            static_cast<size_t>((k.last - k.first) * size));
+               std::memset(to, 0, static_cast<size_t>(k.first * size));
+               std::memset(to + k.last * size, 0, static_cast<size_t>((columns - k.last) * size));
+             }
+           });
+  if (!e.out[0].defined()) e.out[0] = out;
+  else if (!usable) copy_elements(out, e.out[0]);
 }
 
 void triangle_samples(const OpDef&, SampleSink& sink) {
   for (int t = 0; t < kDTypes; ++t)
-    for (const TriangleAttrs& a : {TriangleAttrs{0, 0}, TriangleAttrs{1, 1}, TriangleAttrs{-2, 0}}) {
+    for (const TriangleAttrs& a :
+         {TriangleAttrs{0, 0}, TriangleAttrs{1, 1}, TriangleAttrs{-2, 0}}) {
       SampleSink::Input in{Shape{2, 4, 5}, static_cast<DType>(t)};
       sink.add({&in, 1}, &a, sizeof a);
     }
 }
 
 Tensor triangle(const char* op, const Tensor& x, int64_t diagonal, bool upper) {
-  if (x.dim() < 2) fail(ErrorKind::runtime, "{}: needs at least 2 dims, got shape {}", op, shape_text(x.sizes()));
+  if (x.dim() < 2)
+    fail(ErrorKind::runtime, "{}: needs at least 2 dims, got shape {}", op, shape_text(x.sizes()));
   return apply(kTriangle, TriangleAttrs{diagonal, upper}, {x});
 }
 
 }  // namespace
 
-constinit OpDef kTriangle{.name = "triangle", .doc = "Matrices with everything on one side of a diagonal set to 0.",
-    .space = Space::rowwise, .attr_bytes = sizeof(TriangleAttrs), .fields = kFields,
-    .infer = [](const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, t.in[0].shape}; }, .eval = eval_triangle,
+constinit OpDef kTriangle{
+    .name = "triangle",
+    .doc = "Matrices with everything on one side of a diagonal set to 0.",
+    .space = Space::rowwise,
+    .attr_bytes = sizeof(TriangleAttrs),
+    .fields = kFields,
+    .infer = [](const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, t.in[0].shape}; },
+    .eval = eval_triangle,
     .vjp = [](const Vjp& v) { v.result[0] = apply(v.op, v.attrs<TriangleAttrs>(), {v.grad[0]}); },
-    .cost = [](std::span<const Type> in, const void*) { return static_cast<double>(element_count(in[0].shape)); },
+    .cost = [](std::span<const Type> in,
+               const void*) { return static_cast<double>(element_count(in[0].shape)); },
     .samples = triangle_samples};
 
 Tensor tril(const Tensor& x, int64_t diagonal) { return triangle("tril", x, diagonal, false); }
@@ -80,10 +90,13 @@ Tensor triu(const Tensor& x, int64_t diagonal) { return triangle("triu", x, diag
 namespace {
 
 /// The coordinates of a triangle of a (row, col) matrix: row numbers, then column numbers.
-Tensor indices(const char* op, int64_t rows, int64_t columns, int64_t offset, bool upper, OptDType dtype) {
-  if (rows < 0 || columns < 0) fail(ErrorKind::runtime, "{}: sizes must not be negative, got {} and {}", op, rows, columns);
+Tensor indices(const char* op, int64_t rows, int64_t columns, int64_t offset, bool upper,
+               OptDType dtype) {
+  if (rows < 0 || columns < 0)
+    fail(ErrorKind::runtime, "{}: sizes must not be negative, got {} and {}", op, rows, columns);
   DType t = dtype.value_or(DType::i64);
-  if (t != DType::i64 && t != DType::i32) fail(ErrorKind::runtime, "{}: dtype must be int64 or int32, got {}", op, name(t));
+  if (t != DType::i64 && t != DType::i32)
+    fail(ErrorKind::runtime, "{}: dtype must be int64 or int32, got {}", op, name(t));
   TriangleAttrs a{offset, upper};
   int64_t count = 0;
   for (int64_t r = 0; r < rows; ++r) count += kept(a, r, columns).last - kept(a, r, columns).first;
@@ -112,8 +125,10 @@ OpDef* const kOps[] = {&kTriangle};
 constexpr uint16_t kUsual = kFunction | kMethod | kInplace | kOut;
 
 const Function kFunctions[] = {
-    {"tril(Tensor input, int diagonal=0) -> Tensor", "The lower triangle of matrices, 0 above the diagonal.", kUsual, thunk<&tril>},
-    {"triu(Tensor input, int diagonal=0) -> Tensor", "The upper triangle of matrices, 0 below the diagonal.", kUsual, thunk<&triu>},
+    {"tril(Tensor input, int diagonal=0) -> Tensor",
+     "The lower triangle of matrices, 0 above the diagonal.", kUsual, thunk<&tril>},
+    {"triu(Tensor input, int diagonal=0) -> Tensor",
+     "The upper triangle of matrices, 0 below the diagonal.", kUsual, thunk<&triu>},
     {"tril_indices(int row, int col, int offset=0, *, dtype? dtype=None, ignored? device=None, ignored? layout=None) -> Tensor",
      "The coordinates of a lower triangle, row numbers first.", kFunction, thunk<&tril_indices>},
     {"triu_indices(int row, int col, int offset=0, *, dtype? dtype=None, ignored? device=None, ignored? layout=None) -> Tensor",

@@ -47,7 +47,8 @@ std::tuple<Tensor, Tensor> sorted_rows(const Tensor& matrix) {
     return {reshape(values, Shape{-1, 1}), order};
   }
   Tensor order = arange(Scalar(0), Scalar(matrix.size(0)), Scalar(1), DType::i64);
-  for (int64_t c = matrix.size(1); c-- > 0;) order = at(order, argsort(at(select(matrix, 1, c), order)));
+  for (int64_t c = matrix.size(1); c-- > 0;)
+    order = at(order, argsort(at(select(matrix, 1, c), order)));
   return {at(matrix, order), order};
 }
 
@@ -63,14 +64,15 @@ Tensor group_starts(const Tensor& matrix) {
 }
 
 /// The first row of each group of equal neighbours. `order`: where the rows stood, undefined if there.
-std::vector<Tensor> distinct(const Rows& rows, const Tensor& matrix, const Tensor& order, Ints inverse_shape,
-                             bool return_inverse, bool return_counts) {
+std::vector<Tensor> distinct(const Rows& rows, const Tensor& matrix, const Tensor& order,
+                             Ints inverse_shape, bool return_inverse, bool return_counts) {
   int64_t n = matrix.size(0);
   Tensor starts = group_starts(matrix), places = select(nonzero(starts), 1, 0);
   std::vector<Tensor> result{rows.restore(at(matrix, places))};
   if (return_inverse) {
     Tensor group = sub(cumsum(starts, 0), Scalar(1).tensor());
-    if (order.defined()) group = scatter_at(zeros(Shape{n}, DType::i64), 0, order, group, kernels::Combine::replace);
+    if (order.defined())
+      group = scatter_at(zeros(Shape{n}, DType::i64), 0, order, group, kernels::Combine::replace);
     result.push_back(reshape(group, inverse_shape));
   }
   if (return_counts) {
@@ -86,13 +88,15 @@ Shape inverse_shape(const Tensor& x, const Rows& rows) {
 
 }  // namespace
 
-std::vector<Tensor> unique(const Tensor& x, bool, bool return_inverse, bool return_counts, OptInt dim) {
+std::vector<Tensor> unique(const Tensor& x, bool, bool return_inverse, bool return_counts,
+                           OptInt dim) {
   Rows rows("unique", x, dim);
   auto [matrix, order] = sorted_rows(rows.matrix);
   return distinct(rows, matrix, order, inverse_shape(x, rows), return_inverse, return_counts);
 }
 
-std::vector<Tensor> unique_consecutive(const Tensor& x, bool return_inverse, bool return_counts, OptInt dim) {
+std::vector<Tensor> unique_consecutive(const Tensor& x, bool return_inverse, bool return_counts,
+                                       OptInt dim) {
   Rows rows("unique_consecutive", x, dim);
   return distinct(rows, rows.matrix, {}, inverse_shape(x, rows), return_inverse, return_counts);
 }

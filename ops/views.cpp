@@ -61,16 +61,16 @@ Shape resolve_shape(const char* op, Ints shape, int64_t numel, Ints from) {
     if (shape[i] == -1 && unknown < 0) {
       unknown = static_cast<int>(i);
     } else if (shape[i] < 0) {
-      fail(ErrorKind::runtime, "{}: shape {} may hold one -1 and no other negative size", op, shape_text(shape));
+      fail(ErrorKind::runtime, "{}: shape {} may hold one -1 and no other negative size", op,
+           shape_text(shape));
     } else {
       known = checked_mul(known, shape[i]);
     }
   }
-  if (unknown >= 0 && known != 0 && numel % known == 0)
-    out[unknown] = numel / known;
+  if (unknown >= 0 && known != 0 && numel % known == 0) out[unknown] = numel / known;
   else if (unknown >= 0 || known != numel)
-    fail(ErrorKind::runtime, "{}: shape {} does not fit a tensor of shape {} with {} elements", op, shape_text(shape),
-         shape_text(from), numel);
+    fail(ErrorKind::runtime, "{}: shape {} does not fit a tensor of shape {} with {} elements", op,
+         shape_text(shape), shape_text(from), numel);
   return out;
 }
 
@@ -79,11 +79,13 @@ namespace {
 struct ShapeAttrs {
   Dims shape;
 };
-constexpr Field kShapeFields[] = {{"shape", FieldKind::dims, offsetof(ShapeAttrs, shape), "sizes of the result"}};
+constexpr Field kShapeFields[] = {
+    {"shape", FieldKind::dims, offsetof(ShapeAttrs, shape), "sizes of the result"}};
 struct PermuteAttrs {
   Dims dims;
 };
-constexpr Field kPermuteFields[] = {{"dims", FieldKind::dims, offsetof(PermuteAttrs, dims), "source dim of each result dim"}};
+constexpr Field kPermuteFields[] = {
+    {"dims", FieldKind::dims, offsetof(PermuteAttrs, dims), "source dim of each result dim"}};
 struct SliceAttrs {
   int64_t dim, start, length, step;
 };
@@ -91,22 +93,24 @@ constexpr Field kSliceFields[] = {
     {"dim", FieldKind::integer, offsetof(SliceAttrs, dim), "sliced dim"},
     {"start", FieldKind::integer, offsetof(SliceAttrs, start), "first index"},
     {"length", FieldKind::integer, offsetof(SliceAttrs, length), "number of indices"},
-    {"step", FieldKind::integer, offsetof(SliceAttrs, step), "distance of indices, may be negative"},
+    {"step", FieldKind::integer, offsetof(SliceAttrs, step),
+     "distance of indices, may be negative"},
 };
 struct SelectAttrs {
   int64_t dim, index;
 };
-constexpr Field kSelectFields[] = {{"dim", FieldKind::integer, offsetof(SelectAttrs, dim), "removed dim"},
-                                   {"index", FieldKind::integer, offsetof(SelectAttrs, index), "position in it"}};
+constexpr Field kSelectFields[] = {
+    {"dim", FieldKind::integer, offsetof(SelectAttrs, dim), "removed dim"},
+    {"index", FieldKind::integer, offsetof(SelectAttrs, index), "position in it"}};
 
 void deliver(const Eval& e, const Tensor& view) {
-  if (e.out[0].defined())
-    copy_elements(view, e.out[0]);
-  else
-    e.out[0] = view;
+  if (e.out[0].defined()) copy_elements(view, e.out[0]);
+  else e.out[0] = view;
 }
 
-void infer_shape(const TypeRule& t) { t.out[0] = {t.in[0].dtype, t.in[0].weak, Shape(t.attrs<ShapeAttrs>().shape)}; }
+void infer_shape(const TypeRule& t) {
+  t.out[0] = {t.in[0].dtype, t.in[0].weak, Shape(t.attrs<ShapeAttrs>().shape)};
+}
 
 void eval_reshape(const Eval& e) {
   const Tensor& x = e.in[0];
@@ -123,7 +127,9 @@ void eval_expand(const Eval& e) {
   int64_t strides[kMaxRank];
   size_t missing = shape.size() - x.dim();
   for (size_t d = 0; d < shape.size(); ++d)
-    strides[d] = d < missing || (x.sizes()[d - missing] == 1 && shape[d] != 1) ? 0 : x.strides()[d - missing];
+    strides[d] = d < missing || (x.sizes()[d - missing] == 1 && shape[d] != 1)
+                     ? 0
+                     : x.strides()[d - missing];
   deliver(e, make_view(x, shape, {strides, shape.size()}, 0));
 }
 
@@ -218,20 +224,43 @@ constexpr OpDef view_op(OpDef d) {
 
 }  // namespace
 
-constinit OpDef kReshape = view_op({.name = "reshape", .doc = "The same elements in row-major order under another shape.",
-    .attr_bytes = sizeof(ShapeAttrs), .fields = kShapeFields, .infer = infer_shape, .eval = eval_reshape,
-    .vjp = [](const Vjp& v) { v.result[0] = reshape(v.grad[0], v.in[0].sizes()); }});
-constinit OpDef kExpand = view_op({.name = "expand", .doc = "Broadcast to a larger shape.",
-    .attr_bytes = sizeof(ShapeAttrs), .fields = kShapeFields, .infer = infer_shape, .eval = eval_expand,
-    .vjp = [](const Vjp& v) { v.result[0] = sum_to_size(v.grad[0], v.in[0].sizes()); }});
-constinit OpDef kPermute = view_op({.name = "permute", .doc = "Dims in another order.",
-    .attr_bytes = sizeof(PermuteAttrs), .fields = kPermuteFields, .infer = infer_permute, .eval = eval_permute,
-    .vjp = vjp_permute});
-constinit OpDef kSlice = view_op({.name = "slice", .doc = "Every step-th index of a dim from start on.",
-    .attr_bytes = sizeof(SliceAttrs), .fields = kSliceFields, .infer = infer_slice, .eval = eval_slice, .vjp = vjp_slice});
-constinit OpDef kSelectIndex = view_op({.name = "select", .doc = "One index of a dim; the dim vanishes.",
-    .attr_bytes = sizeof(SelectAttrs), .fields = kSelectFields, .infer = infer_select, .eval = eval_select,
-    .vjp = vjp_select});
+constinit OpDef kReshape =
+    view_op({.name = "reshape",
+             .doc = "The same elements in row-major order under another shape.",
+             .attr_bytes = sizeof(ShapeAttrs),
+             .fields = kShapeFields,
+             .infer = infer_shape,
+             .eval = eval_reshape,
+             .vjp = [](const Vjp& v) { v.result[0] = reshape(v.grad[0], v.in[0].sizes()); }});
+constinit OpDef kExpand =
+    view_op({.name = "expand",
+             .doc = "Broadcast to a larger shape.",
+             .attr_bytes = sizeof(ShapeAttrs),
+             .fields = kShapeFields,
+             .infer = infer_shape,
+             .eval = eval_expand,
+             .vjp = [](const Vjp& v) { v.result[0] = sum_to_size(v.grad[0], v.in[0].sizes()); }});
+constinit OpDef kPermute = view_op({.name = "permute",
+                                    .doc = "Dims in another order.",
+                                    .attr_bytes = sizeof(PermuteAttrs),
+                                    .fields = kPermuteFields,
+                                    .infer = infer_permute,
+                                    .eval = eval_permute,
+                                    .vjp = vjp_permute});
+constinit OpDef kSlice = view_op({.name = "slice",
+                                  .doc = "Every step-th index of a dim from start on.",
+                                  .attr_bytes = sizeof(SliceAttrs),
+                                  .fields = kSliceFields,
+                                  .infer = infer_slice,
+                                  .eval = eval_slice,
+                                  .vjp = vjp_slice});
+constinit OpDef kSelectIndex = view_op({.name = "select",
+                                        .doc = "One index of a dim; the dim vanishes.",
+                                        .attr_bytes = sizeof(SelectAttrs),
+                                        .fields = kSelectFields,
+                                        .infer = infer_select,
+                                        .eval = eval_select,
+                                        .vjp = vjp_select});
 
 namespace {
 
@@ -261,9 +290,10 @@ Tensor view(const Tensor& x, Ints size) {
   Shape shape = resolve_shape("view", size, x.numel(), x.sizes());
   int64_t strides[kMaxRank];
   if (!view_strides(x.sizes(), x.strides(), shape, strides))
-    fail(ErrorKind::runtime,
-         "view: a tensor of shape {} with strides {} cannot be viewed as {} without a copy. Use reshape() instead",
-         shape_text(x.sizes()), shape_text(x.strides()), shape_text(shape));
+    fail(
+        ErrorKind::runtime,
+        "view: a tensor of shape {} with strides {} cannot be viewed as {} without a copy. Use reshape() instead",
+        shape_text(x.sizes()), shape_text(x.strides()), shape_text(shape));
   return apply(kReshape, ShapeAttrs{Ints(shape)}, {x});
 }
 
@@ -277,16 +307,19 @@ Tensor reshape_as(const Tensor& x, const Tensor& other) { return reshape(x, othe
 
 Tensor expand(const Tensor& x, Ints size) {
   if (size.size() < static_cast<size_t>(x.dim()))
-    fail(ErrorKind::runtime, "expand: {} has fewer dims than the tensor's shape {}", shape_text(size), shape_text(x.sizes()));
+    fail(ErrorKind::runtime, "expand: {} has fewer dims than the tensor's shape {}",
+         shape_text(size), shape_text(x.sizes()));
   ShapeAttrs a{size};
   size_t missing = size.size() - x.dim();
   for (size_t d = 0; d < size.size(); ++d) {
     int64_t have = d < missing ? 1 : x.sizes()[d - missing];
-    if (size[d] == -1 && d >= missing)
-      a.shape.v[d] = have;
+    if (size[d] == -1 && d >= missing) a.shape.v[d] = have;
     else if (size[d] < 0 || (have != 1 && have != size[d]))
-      fail(ErrorKind::runtime, "expand: size {} of dim {} does not match the tensor's size {}; only dims of size 1 expand "
-           "(tensor {}, wanted {})", size[d], d, have, shape_text(x.sizes()), shape_text(size));
+      fail(
+          ErrorKind::runtime,
+          "expand: size {} of dim {} does not match the tensor's size {}; only dims of size 1 expand "
+          "(tensor {}, wanted {})",
+          size[d], d, have, shape_text(x.sizes()), shape_text(size));
   }
   return apply(kExpand, a, {x});
 }
@@ -295,12 +328,14 @@ Tensor broadcast_to(const Tensor& x, Ints size) { return expand(x, size); }
 
 Tensor permute(const Tensor& x, Ints dims) {
   if (static_cast<int>(dims.size()) != x.dim())
-    fail(ErrorKind::runtime, "permute: {} names {} dims, the tensor has {}", shape_text(dims), dims.size(), x.dim());
+    fail(ErrorKind::runtime, "permute: {} names {} dims, the tensor has {}", shape_text(dims),
+         dims.size(), x.dim());
   PermuteAttrs a{dims};
   uint32_t seen = 0;
   for (size_t i = 0; i < dims.size(); ++i) {
     int64_t d = a.dims.v[i] = wrap_dim(dims[i], x.dim(), "permute");
-    if (seen >> d & 1) fail(ErrorKind::runtime, "permute: dim {} is named twice in {}", d, shape_text(dims));
+    if (seen >> d & 1)
+      fail(ErrorKind::runtime, "permute: dim {} is named twice in {}", d, shape_text(dims));
     seen |= 1u << d;
   }
   return apply(kPermute, a, {x});
@@ -314,17 +349,22 @@ Tensor transpose(const Tensor& x, int64_t dim0, int64_t dim1) {
   return apply(kPermute, p, {x});
 }
 Tensor t(const Tensor& x) {
-  if (x.dim() > 2) fail(ErrorKind::runtime, "t: needs at most 2 dims, got shape {}; use transpose() or mT", shape_text(x.sizes()));
+  if (x.dim() > 2)
+    fail(ErrorKind::runtime, "t: needs at most 2 dims, got shape {}; use transpose() or mT",
+         shape_text(x.sizes()));
   return x.dim() < 2 ? identity(x) : transpose(x, 0, 1);
 }
 Tensor movedim(const Tensor& x, Ints source, Ints destination) {
   if (source.size() != destination.size())
-    fail(ErrorKind::runtime, "movedim: source {} and destination {} must be equally long", shape_text(source), shape_text(destination));
+    fail(ErrorKind::runtime, "movedim: source {} and destination {} must be equally long",
+         shape_text(source), shape_text(destination));
   Shape order(std::max(x.dim(), 1), -1);
   uint32_t moved = 0;
   for (size_t i = 0; i < source.size(); ++i) {
-    int64_t from = wrap_dim(source[i], x.dim(), "movedim"), to = wrap_dim(destination[i], x.dim(), "movedim");
-    if (order[to] >= 0 || moved >> from & 1) fail(ErrorKind::runtime, "movedim: repeated dim in source or destination");
+    int64_t from = wrap_dim(source[i], x.dim(), "movedim"),
+            to = wrap_dim(destination[i], x.dim(), "movedim");
+    if (order[to] >= 0 || moved >> from & 1)
+      fail(ErrorKind::runtime, "movedim: repeated dim in source or destination");
     order[to] = from;
     moved |= 1u << from;
   }
@@ -341,7 +381,9 @@ Tensor movedim(const Tensor& x, Ints source, Ints destination) {
 Tensor unsqueeze(const Tensor& x, int64_t dim) {
   int64_t rank = x.dim(), d = dim < 0 ? dim + rank + 1 : dim;
   if (d < 0 || d > rank)
-    fail(ErrorKind::index, "unsqueeze: dim {} is out of range for a tensor of rank {}; expected {} to {}", dim, rank, -rank - 1, rank);
+    fail(ErrorKind::index,
+         "unsqueeze: dim {} is out of range for a tensor of rank {}; expected {} to {}", dim, rank,
+         -rank - 1, rank);
   ShapeAttrs a{x.sizes()};
   ++a.shape.n;
   for (int64_t i = x.dim(); i > d; --i) a.shape.v[i] = a.shape.v[i - 1];
@@ -358,8 +400,11 @@ Tensor squeeze(const Tensor& x, OptInts dim) {
   return apply(kReshape, a, {x});
 }
 Tensor flatten(const Tensor& x, int64_t start_dim, int64_t end_dim) {
-  int64_t first = wrap_dim(start_dim, x.dim(), "flatten"), last = wrap_dim(end_dim, x.dim(), "flatten");
-  if (first > last) fail(ErrorKind::runtime, "flatten: start_dim {} must not come after end_dim {}", start_dim, end_dim);
+  int64_t first = wrap_dim(start_dim, x.dim(), "flatten"),
+          last = wrap_dim(end_dim, x.dim(), "flatten");
+  if (first > last)
+    fail(ErrorKind::runtime, "flatten: start_dim {} must not come after end_dim {}", start_dim,
+         end_dim);
   if (x.dim() == 0) return reshape(x, Shape{1});
   Shape shape;
   int64_t joined = 1;
@@ -375,14 +420,17 @@ Tensor unflatten(const Tensor& x, int64_t dim, Ints sizes) {
   Shape inner = resolve_shape("unflatten", sizes, x.sizes()[d], Ints(&x.sizes()[d], 1)), shape;
   for (int64_t i = 0; i < x.dim(); ++i) {
     if (i != d) shape.push_back(x.sizes()[i]);
-    else for (int64_t s : inner) shape.push_back(s);
+    else
+      for (int64_t s : inner) shape.push_back(s);
   }
   return view(x, shape);
 }
 Tensor ravel(const Tensor& x) { return reshape(contiguous(x), Shape{-1}); }
 
 Tensor select(const Tensor& x, int64_t dim, int64_t index) {
-  if (x.dim() == 0) fail(ErrorKind::index, "select: a 0-dim tensor has no dim to index; use x.item() for its value");
+  if (x.dim() == 0)
+    fail(ErrorKind::index,
+         "select: a 0-dim tensor has no dim to index; use x.item() for its value");
   int64_t d = wrap_dim(dim, x.dim(), "select"), n = x.sizes()[d];
   if (index < -n || index >= n)
     fail(ErrorKind::index, "index {} is out of range for dim {} of size {}", index, d, n);
@@ -407,7 +455,8 @@ Tensor narrow(const Tensor& x, int64_t dim, int64_t start, int64_t length) {
   int64_t d = wrap_dim(dim, x.dim(), "narrow"), n = x.sizes()[d];
   int64_t from = start < 0 ? start + n : start;
   if (length < 0 || from < 0 || from > n || length > n - from)
-    fail(ErrorKind::runtime, "narrow: start {} and length {} exceed dim {} of size {}", start, length, d, n);
+    fail(ErrorKind::runtime, "narrow: start {} and length {} exceed dim {} of size {}", start,
+         length, d, n);
   return slice(x, d, from, from + length, 1);
 }
 Tensor detach(const Tensor& x) { return x.detach(); }
@@ -417,30 +466,52 @@ namespace {
 OpDef* const kOps[] = {&kReshape, &kExpand, &kPermute, &kSlice, &kSelectIndex};
 
 const Function kFunctions[] = {
-    {"view(Tensor input, int... size) -> Tensor", "The same memory under another shape; raises if that needs a copy.", kMethod, thunk<&view>},
-    {"view_as(Tensor input, Tensor other) -> Tensor", "view(other.shape).", kMethod, thunk<&view_as>},
-    {"reshape(Tensor input, int... shape) -> Tensor", "Another shape; a view if possible, else a copy. One size may be -1.", kFunction | kMethod, thunk<&reshape>},
-    {"reshape_as(Tensor input, Tensor other) -> Tensor", "reshape(other.shape).", kMethod, thunk<&reshape_as>},
-    {"expand(Tensor input, int... size) -> Tensor", "Dims of size 1 repeated without copying; -1 keeps a size.", kMethod, thunk<&expand>},
-    {"expand_as(Tensor input, Tensor other) -> Tensor", "expand(other.shape).", kMethod, thunk<&expand_as>},
-    {"broadcast_to(Tensor input, int[] size) -> Tensor", "The tensor broadcast to a shape.", kFunction | kMethod, thunk<&broadcast_to>},
-    {"permute(Tensor input, int... dims) -> Tensor", "A view with dims in the given order.", kFunction | kMethod, thunk<&permute>},
-    {"transpose(Tensor input, int dim0, int dim1) -> Tensor", "A view with two dims exchanged.", kFunction | kMethod, thunk<&transpose>},
-    {"swapaxes(Tensor input, int axis0, int axis1) -> Tensor", "transpose.", kFunction | kMethod, thunk<&transpose>},
-    {"swapdims(Tensor input, int dim0, int dim1) -> Tensor", "transpose.", kFunction | kMethod, thunk<&transpose>},
+    {"view(Tensor input, int... size) -> Tensor",
+     "The same memory under another shape; raises if that needs a copy.", kMethod, thunk<&view>},
+    {"view_as(Tensor input, Tensor other) -> Tensor", "view(other.shape).", kMethod,
+     thunk<&view_as>},
+    {"reshape(Tensor input, int... shape) -> Tensor",
+     "Another shape; a view if possible, else a copy. One size may be -1.", kFunction | kMethod,
+     thunk<&reshape>},
+    {"reshape_as(Tensor input, Tensor other) -> Tensor", "reshape(other.shape).", kMethod,
+     thunk<&reshape_as>},
+    {"expand(Tensor input, int... size) -> Tensor",
+     "Dims of size 1 repeated without copying; -1 keeps a size.", kMethod, thunk<&expand>},
+    {"expand_as(Tensor input, Tensor other) -> Tensor", "expand(other.shape).", kMethod,
+     thunk<&expand_as>},
+    {"broadcast_to(Tensor input, int[] size) -> Tensor", "The tensor broadcast to a shape.",
+     kFunction | kMethod, thunk<&broadcast_to>},
+    {"permute(Tensor input, int... dims) -> Tensor", "A view with dims in the given order.",
+     kFunction | kMethod, thunk<&permute>},
+    {"transpose(Tensor input, int dim0, int dim1) -> Tensor", "A view with two dims exchanged.",
+     kFunction | kMethod, thunk<&transpose>},
+    {"swapaxes(Tensor input, int axis0, int axis1) -> Tensor", "transpose.", kFunction | kMethod,
+     thunk<&transpose>},
+    {"swapdims(Tensor input, int dim0, int dim1) -> Tensor", "transpose.", kFunction | kMethod,
+     thunk<&transpose>},
     {"t(Tensor input) -> Tensor", "The transpose of a matrix.", kFunction | kMethod, thunk<&t>},
-    {"movedim(Tensor input, int[] source, int[] destination) -> Tensor", "A view with dims moved to other places.", kFunction | kMethod, thunk<&movedim>},
-    {"moveaxis(Tensor input, int[] source, int[] destination) -> Tensor", "movedim.", kFunction | kMethod, thunk<&movedim>},
-    {"unsqueeze(Tensor input, int dim) -> Tensor", "A view with a dim of size 1 inserted.", kFunction | kMethod, thunk<&unsqueeze>},
-    {"squeeze(Tensor input, int[]? dim=None) -> Tensor", "A view without (the given) dims of size 1.", kFunction | kMethod, thunk<&squeeze>},
-    {"flatten(Tensor input, int start_dim=0, int end_dim=-1) -> Tensor", "Dims start_dim to end_dim joined into one.", kFunction | kMethod, thunk<&flatten>},
-    {"unflatten(Tensor input, int dim, int[] sizes) -> Tensor", "One dim split into several.", kFunction | kMethod, thunk<&unflatten>},
+    {"movedim(Tensor input, int[] source, int[] destination) -> Tensor",
+     "A view with dims moved to other places.", kFunction | kMethod, thunk<&movedim>},
+    {"moveaxis(Tensor input, int[] source, int[] destination) -> Tensor", "movedim.",
+     kFunction | kMethod, thunk<&movedim>},
+    {"unsqueeze(Tensor input, int dim) -> Tensor", "A view with a dim of size 1 inserted.",
+     kFunction | kMethod, thunk<&unsqueeze>},
+    {"squeeze(Tensor input, int[]? dim=None) -> Tensor",
+     "A view without (the given) dims of size 1.", kFunction | kMethod, thunk<&squeeze>},
+    {"flatten(Tensor input, int start_dim=0, int end_dim=-1) -> Tensor",
+     "Dims start_dim to end_dim joined into one.", kFunction | kMethod, thunk<&flatten>},
+    {"unflatten(Tensor input, int dim, int[] sizes) -> Tensor", "One dim split into several.",
+     kFunction | kMethod, thunk<&unflatten>},
     {"ravel(Tensor input) -> Tensor", "reshape(-1).", kFunction | kMethod, thunk<&ravel>},
-    {"select(Tensor input, int dim, int index) -> Tensor", "A view at one index of a dim. Raises IndexError.", kFunction | kMethod, thunk<&select>},
+    {"select(Tensor input, int dim, int index) -> Tensor",
+     "A view at one index of a dim. Raises IndexError.", kFunction | kMethod, thunk<&select>},
     {"slice(Tensor input, int dim, int? start=None, int? stop=None, int step=1) -> Tensor",
-     "A view of a Python slice of a dim; negative steps are views too.", kFunction | kPrivate, thunk<&slice>},
-    {"narrow(Tensor input, int dim, int start, int length) -> Tensor", "A view of `length` indices from start on.", kFunction | kMethod, thunk<&narrow>},
-    {"detach(Tensor input) -> Tensor", "The same memory without history.", kFunction | kMethod, thunk<&detach>},
+     "A view of a Python slice of a dim; negative steps are views too.", kFunction | kPrivate,
+     thunk<&slice>},
+    {"narrow(Tensor input, int dim, int start, int length) -> Tensor",
+     "A view of `length` indices from start on.", kFunction | kMethod, thunk<&narrow>},
+    {"detach(Tensor input) -> Tensor", "The same memory without history.", kFunction | kMethod,
+     thunk<&detach>},
 };
 
 }  // namespace

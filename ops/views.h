@@ -14,5 +14,4 @@ bool view_strides(Ints sizes, Ints strides, Ints shape, int64_t* out);
 /// Resolves one -1 and checks the element count; raises with `op`.
 Shape resolve_shape(const char* op, Ints shape, int64_t numel, Ints from);
 
-
 }  // namespace fluxion

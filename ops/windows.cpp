@@ -15,7 +15,8 @@ struct UnfoldAttrs {
 };
 constexpr Field kFields[] = {
     {"dim", FieldKind::integer, offsetof(UnfoldAttrs, dim), "the dim that windows slide along"},
-    {"size", FieldKind::integer, offsetof(UnfoldAttrs, size), "elements of a window, a new last dim"},
+    {"size", FieldKind::integer, offsetof(UnfoldAttrs, size),
+     "elements of a window, a new last dim"},
     {"step", FieldKind::integer, offsetof(UnfoldAttrs, step), "distance of windows"},
 };
 
@@ -37,10 +38,8 @@ void eval_unfold(const Eval& e) {
   sizes[a.dim] = window_count(sizes[a.dim], a);
   strides[a.dim] *= a.step;
   Tensor view = make_view(x, sizes, strides, 0);
-  if (e.out[0].defined())
-    copy_elements(view, e.out[0]);
-  else
-    e.out[0] = view;
+  if (e.out[0].defined()) copy_elements(view, e.out[0]);
+  else e.out[0] = view;
 }
 
 /// places[window, k]: where element k of a window stands.
@@ -60,7 +59,8 @@ void vjp_unfold(const Vjp& v) {
   const auto& a = v.attrs<UnfoldAttrs>();
   Tensor g = movedim(v.grad[0], Shape{-1}, Shape{a.dim + 1});
   Ints shape = v.in[0].sizes();
-  v.result[0] = add_windows(g, shape, a.dim, window_places(window_count(shape[a.dim], a), a.size, a.step, 1));
+  v.result[0] =
+      add_windows(g, shape, a.dim, window_places(window_count(shape[a.dim], a), a.size, a.step, 1));
 }
 
 void unfold_samples(const OpDef&, SampleSink& sink) {
@@ -72,16 +72,25 @@ void unfold_samples(const OpDef&, SampleSink& sink) {
 
 }  // namespace
 
-constinit OpDef kUnfold{.name = "unfold", .doc = "A view of the windows that slide along a dim; a window is the last dim.",
-    .view = true, .space = Space::window, .attr_bytes = sizeof(UnfoldAttrs), .fields = kFields, .infer = infer_unfold,
-    .eval = eval_unfold, .vjp = vjp_unfold, .cost = [](std::span<const Type>, const void*) { return 0.0; },
+constinit OpDef kUnfold{
+    .name = "unfold",
+    .doc = "A view of the windows that slide along a dim; a window is the last dim.",
+    .view = true,
+    .space = Space::window,
+    .attr_bytes = sizeof(UnfoldAttrs),
+    .fields = kFields,
+    .infer = infer_unfold,
+    .eval = eval_unfold,
+    .vjp = vjp_unfold,
+    .cost = [](std::span<const Type>, const void*) { return 0.0; },
     .samples = unfold_samples};
 
 Tensor unfold(const Tensor& x, int64_t dimension, int64_t size, int64_t step) {
   Tensor in = x.dim() ? x : reshape(x, Shape{1});
   int64_t dim = wrap_dim(dimension, in.dim(), "unfold"), n = in.sizes()[dim];
   if (size < 0 || size > n)
-    fail(ErrorKind::runtime, "unfold: a window of size {} does not fit dim {} of size {}", size, dim, n);
+    fail(ErrorKind::runtime, "unfold: a window of size {} does not fit dim {} of size {}", size,
+         dim, n);
   if (step < 1) fail(ErrorKind::runtime, "unfold: the step must be positive, got {}", step);
   return apply(kUnfold, UnfoldAttrs{dim, size, step}, {in});
 }
@@ -93,10 +102,13 @@ struct Pair {
   int64_t v[2];
   Pair(const char* op, const char* what, Ints given, int64_t least) {
     if (given.size() != 1 && given.size() != 2)
-      fail(ErrorKind::runtime, "{}: {} must be one or two ints, got {}", op, what, shape_text(given));
+      fail(ErrorKind::runtime, "{}: {} must be one or two ints, got {}", op, what,
+           shape_text(given));
     for (size_t i = 0; i < 2; ++i) {
       v[i] = given[given.size() == 1 ? 0 : i];
-      if (v[i] < least) fail(ErrorKind::runtime, "{}: {} must be at least {}, got {}", op, what, least, shape_text(given));
+      if (v[i] < least)
+        fail(ErrorKind::runtime, "{}: {} must be at least {}, got {}", op, what, least,
+             shape_text(given));
     }
   }
 };
@@ -106,12 +118,15 @@ struct Blocks {
   int64_t count[2] = {};
 
   Blocks(const char* op, Ints k, Ints d, Ints p, Ints s, Ints size)
-      : kernel(op, "kernel_size", k, 1), dilation(op, "dilation", d, 1), padding(op, "padding", p, 0),
+      : kernel(op, "kernel_size", k, 1),
+        dilation(op, "dilation", d, 1),
+        padding(op, "padding", p, 0),
         stride(op, "stride", s, 1) {
     for (int i = 0; i < 2; ++i) {
       int64_t reach = dilation.v[i] * (kernel.v[i] - 1) + 1, room = size[i] + 2 * padding.v[i];
       if (reach > room)
-        fail(ErrorKind::runtime, "{}: a block of reach {} does not fit size {} with padding {}", op, reach, size[i], padding.v[i]);
+        fail(ErrorKind::runtime, "{}: a block of reach {} does not fit size {} with padding {}", op,
+             reach, size[i], padding.v[i]);
       count[i] = (room - reach) / stride.v[i] + 1;
     }
   }
@@ -124,27 +139,33 @@ struct Blocks {
 
 Tensor unfold(const Tensor& x, Ints kernel_size, Ints dilation, Ints padding, Ints stride) {
   if (x.dim() != 3 && x.dim() != 4)
-    fail(ErrorKind::runtime, "unfold: needs (N, C, H, W) or (C, H, W), got shape {}", shape_text(x.sizes()));
-  if (x.dim() == 3) return select(unfold(unsqueeze(x, 0), kernel_size, dilation, padding, stride), 0, 0);
+    fail(ErrorKind::runtime, "unfold: needs (N, C, H, W) or (C, H, W), got shape {}",
+         shape_text(x.sizes()));
+  if (x.dim() == 3)
+    return select(unfold(unsqueeze(x, 0), kernel_size, dilation, padding, stride), 0, 0);
   Blocks b("unfold", kernel_size, dilation, padding, stride, x.sizes().subspan(2));
   Tensor y = pad(x, Shape{b.padding.v[1], b.padding.v[1], b.padding.v[0], b.padding.v[0]});
   Tensor rows = b.places(0), columns = b.places(1);
   y = index_at(y, {2}, {&rows, 1});     // N C kh bh W
   y = index_at(y, {4}, {&columns, 1});  // N C kh bh kw bw
   y = permute(y, Shape{0, 1, 2, 4, 3, 5});
-  return reshape(y, Shape{x.sizes()[0], x.sizes()[1] * b.kernel.v[0] * b.kernel.v[1], b.count[0] * b.count[1]});
+  return reshape(y, Shape{x.sizes()[0], x.sizes()[1] * b.kernel.v[0] * b.kernel.v[1],
+                          b.count[0] * b.count[1]});
 }
 
-Tensor fold(const Tensor& x, Ints output_size, Ints kernel_size, Ints dilation, Ints padding, Ints stride) {
+Tensor fold(const Tensor& x, Ints output_size, Ints kernel_size, Ints dilation, Ints padding,
+            Ints stride) {
   if (x.dim() != 2 && x.dim() != 3)
-    fail(ErrorKind::runtime, "fold: needs (N, C * block, L) or (C * block, L), got shape {}", shape_text(x.sizes()));
-  if (x.dim() == 2) return select(fold(unsqueeze(x, 0), output_size, kernel_size, dilation, padding, stride), 0, 0);
+    fail(ErrorKind::runtime, "fold: needs (N, C * block, L) or (C * block, L), got shape {}",
+         shape_text(x.sizes()));
+  if (x.dim() == 2)
+    return select(fold(unsqueeze(x, 0), output_size, kernel_size, dilation, padding, stride), 0, 0);
   Pair size("fold", "output_size", output_size, 1);
   Blocks b("fold", kernel_size, dilation, padding, stride, size.v);
   int64_t block = b.kernel.v[0] * b.kernel.v[1], n = x.sizes()[0], channels = x.sizes()[1] / block;
   if (x.sizes()[1] % block || x.sizes()[2] != b.count[0] * b.count[1])
-    fail(ErrorKind::runtime, "fold: needs (N, C * {}, {}) for these sizes, got shape {}", block, b.count[0] * b.count[1],
-         shape_text(x.sizes()));
+    fail(ErrorKind::runtime, "fold: needs (N, C * {}, {}) for these sizes, got shape {}", block,
+         b.count[0] * b.count[1], shape_text(x.sizes()));
   int64_t height = size.v[0] + 2 * b.padding.v[0], width = size.v[1] + 2 * b.padding.v[1];
   Tensor y = reshape(x, Shape{n, channels, b.kernel.v[0], b.kernel.v[1], b.count[0], b.count[1]});
   y = permute(y, Shape{0, 1, 2, 4, 3, 5});
@@ -162,10 +183,11 @@ using Columns = Tensor (*)(const Tensor&, Ints, Ints, Ints, Ints);
 
 const Function kFunctions[] = {
     {"unfold(Tensor input, int dimension, int size, int step) -> Tensor",
-     "A view of all windows of `size` elements along a dim, `step` apart; a window is the last dim.", kMethod,
-     thunk<static_cast<Windows>(&unfold)>},
+     "A view of all windows of `size` elements along a dim, `step` apart; a window is the last dim.",
+     kMethod, thunk<static_cast<Windows>(&unfold)>},
     {"unfold(Tensor input, int[] kernel_size, int[] dilation=1, int[] padding=0, int[] stride=1) -> Tensor",
-     "Blocks of images (N, C, H, W) as columns (N, C * kh * kw, L).", kNN, thunk<static_cast<Columns>(&unfold)>},
+     "Blocks of images (N, C, H, W) as columns (N, C * kh * kw, L).", kNN,
+     thunk<static_cast<Columns>(&unfold)>},
     {"fold(Tensor input, int[] output_size, int[] kernel_size, int[] dilation=1, int[] padding=0, int[] stride=1) -> Tensor",
      "Columns (N, C * kh * kw, L) summed into images (N, C, H, W).", kNN, thunk<&fold>},
 };

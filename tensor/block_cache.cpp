@@ -115,10 +115,8 @@ char* system_block(size_t bytes) {
 }
 
 void free_system_block(void* p, size_t bytes) {
-  if (!kPooling || bytes < kMapped)
-    std::free(p);
-  else
-    munmap(p, bytes);
+  if (!kPooling || bytes < kMapped) std::free(p);
+  else munmap(p, bytes);
 }
 
 void free_list(Block* b) {

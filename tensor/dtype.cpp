@@ -82,16 +82,12 @@ uint16_t float_to_half(float f) {
   const uint32_t bits = std::bit_cast<uint32_t>(f), sign = (bits >> 16) & 0x8000u,
                  x = bits & 0x7fffffffu;
   uint32_t h;
-  if (x > 0x7f800000u)
-    h = 0x7e00u | (x >> 13 & 0x3ffu);  // NaN, made quiet
-  else if (x >= 0x477ff000u)
-    h = 0x7c00u;  // 65520 and more round to infinity
-  else if (x >= 0x38800000u)
-    h = shift_round(x - (112u << 23), 13);
+  if (x > 0x7f800000u) h = 0x7e00u | (x >> 13 & 0x3ffu);  // NaN, made quiet
+  else if (x >= 0x477ff000u) h = 0x7c00u;                 // 65520 and more round to infinity
+  else if (x >= 0x38800000u) h = shift_round(x - (112u << 23), 13);
   else if (x >= 0x33000000u)
     h = shift_round((x & 0x7fffffu) | 0x800000u, 126 - static_cast<int>(x >> 23));
-  else
-    h = 0;
+  else h = 0;
   return static_cast<uint16_t>(sign | h);
 }
 

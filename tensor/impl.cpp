@@ -49,7 +49,8 @@ Impl* new_impl(DType dtype, int rank) {
 void resize_geometry(Impl& t, int rank) {
   if (t.geometry != t.inline_geometry) pool_free(t.geometry, geometry_bytes(t.rank));
   t.rank = static_cast<uint8_t>(rank);
-  t.geometry = rank > kInlineRank ? static_cast<int64_t*>(pool_alloc(geometry_bytes(rank))) : t.inline_geometry;
+  t.geometry = rank > kInlineRank ? static_cast<int64_t*>(pool_alloc(geometry_bytes(rank)))
+                                  : t.inline_geometry;
 }
 
 void refresh_geometry(Impl& t) {

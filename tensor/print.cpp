@@ -118,8 +118,7 @@ class Printer {
   template <class F>
   void each_shown(int d, const char* p, const F& f) const {
     if (d == t_.rank) return f(p);
-    slices(
-        d, p, [&](const char* q) { each_shown(d + 1, q, f); }, [] {});
+    slices(d, p, [&](const char* q) { each_shown(d + 1, q, f); }, [] {});
   }
 
   /// Dims from d on, the first line already indented.

@@ -58,7 +58,8 @@ void emit_objects(const Collector& c, const std::string& dir) {
     }
   };
   std::vector<std::thread> threads;
-  for (unsigned i = 1; i < std::max(1u, std::thread::hardware_concurrency()); ++i) threads.emplace_back(work);
+  for (unsigned i = 1; i < std::max(1u, std::thread::hardware_concurrency()); ++i)
+    threads.emplace_back(work);
   work();
   for (std::thread& t : threads) t.join();
   if (failure) std::rethrow_exception(failure);
@@ -73,7 +74,8 @@ std::string table_source(const Collector& c) {
       "#include \"kernels/kernel.h\"\n\nusing fluxion::kernels::Buf;\n\nextern \"C\" {\n";
   for (const Entry& e : c.entries)
     out += fmt::format("int {}(const Buf*, const int64_t*, const void*);\n", e.symbol);
-  out += "}\n\nnamespace fluxion::kernels {\n\nnamespace {\n\nstruct Entry {\n  uint16_t variant;\n  Kernel kernel;\n};\n\n";
+  out +=
+      "}\n\nnamespace fluxion::kernels {\n\nnamespace {\n\nstruct Entry {\n  uint16_t variant;\n  Kernel kernel;\n};\n\n";
   out += "constexpr Entry kEntries[] = {\n";
   std::string index = "constexpr uint32_t kFirst[] = {";
   size_t at = 0;
@@ -88,14 +90,15 @@ std::string table_source(const Collector& c) {
           }
     }
   out += fmt::format("    {{0, nullptr}}}};\n{}{}}};\n\n}}  // namespace\n\n", index, at);
-  out += "Kernel find_kernel(uint16_t op, Elem dtype, uint8_t variant) {\n"
-         "  uint32_t slot = op * kElems + static_cast<uint32_t>(dtype);\n"
-         "  uint32_t first = kFirst[slot], last = kFirst[slot + 1];\n"
-         "  if (first + variant < last && kEntries[first + variant].variant == variant)\n"
-         "    return kEntries[first + variant].kernel;\n"
-         "  for (uint32_t i = first; i < last; ++i)\n"
-         "    if (kEntries[i].variant == variant) return kEntries[i].kernel;\n"
-         "  return nullptr;\n}\n\n}  // namespace fluxion::kernels\n";
+  out +=
+      "Kernel find_kernel(uint16_t op, Elem dtype, uint8_t variant) {\n"
+      "  uint32_t slot = op * kElems + static_cast<uint32_t>(dtype);\n"
+      "  uint32_t first = kFirst[slot], last = kFirst[slot + 1];\n"
+      "  if (first + variant < last && kEntries[first + variant].variant == variant)\n"
+      "    return kEntries[first + variant].kernel;\n"
+      "  for (uint32_t i = first; i < last; ++i)\n"
+      "    if (kEntries[i].variant == variant) return kEntries[i].kernel;\n"
+      "  return nullptr;\n}\n\n}  // namespace fluxion::kernels\n";
   return out;
 }
 

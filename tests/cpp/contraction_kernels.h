@@ -18,11 +18,17 @@ namespace fluxion {
 
 using kernels::Elem;
 
-inline bool has_wide_vectors() { return __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"); }
+inline bool has_wide_vectors() {
+  return __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
 
 /// Names of the kernels below.
-inline std::string tile_name(Elem e, int variant) { return "tile_" + std::to_string(int(e)) + "_" + std::to_string(variant); }
-inline std::string finish_name(Elem out, int bias) { return "finish_" + std::to_string(int(out)) + "_" + std::to_string(bias); }
+inline std::string tile_name(Elem e, int variant) {
+  return "tile_" + std::to_string(int(e)) + "_" + std::to_string(variant);
+}
+inline std::string finish_name(Elem out, int bias) {
+  return "finish_" + std::to_string(int(out)) + "_" + std::to_string(bias);
+}
 inline std::string attention_name(const std::string& what, Elem e, int kind = 0) {
   return "attention_" + what + "_" + std::to_string(int(e)) + "_" + std::to_string(kind);
 }
@@ -35,15 +41,20 @@ inline std::vector<loops::Function> contraction_functions() {
         for (int rows = 1; rows <= kernels::tile_size(e, wide).rows; ++rows) {
           if (wide && !loops::is_float(e)) continue;
           const auto f = static_cast<kernels::TileForm>(form);
-          all.push_back(loops::contraction_tile(tile_name(e, kernels::tile_variant(f, rows, wide)), e, f, rows, wide));
+          all.push_back(loops::contraction_tile(tile_name(e, kernels::tile_variant(f, rows, wide)),
+                                                e, f, rows, wide));
         }
   for (int out = 1; out < kernels::kElems; ++out)
     for (int bias = 0; bias < kernels::kBiasSides; ++bias) {
-      const Elem o = static_cast<Elem>(out), compute = o == Elem::i64 || o == Elem::f64 ? o : o >= Elem::f16 ? Elem::f32 : Elem::i32;
-      all.push_back(loops::finish_tile(finish_name(o, bias), compute, o, static_cast<kernels::BiasSide>(bias)));
+      const Elem o = static_cast<Elem>(out), compute = o == Elem::i64 || o == Elem::f64 ? o
+                                                       : o >= Elem::f16                 ? Elem::f32
+                                                                                        : Elem::i32;
+      all.push_back(loops::finish_tile(finish_name(o, bias), compute, o,
+                                       static_cast<kernels::BiasSide>(bias)));
     }
   for (Elem e : {Elem::f32, Elem::f64, Elem::f16, Elem::bf16})
-    all.push_back(loops::attention_shift(attention_name("shift", e), e == Elem::f64 ? e : Elem::f32, e));
+    all.push_back(
+        loops::attention_shift(attention_name("shift", e), e == Elem::f64 ? e : Elem::f32, e));
   for (Elem e : {Elem::f32, Elem::f64})
     for (int kind = 0; kind < kernels::kMaskKinds; ++kind) {
       const auto k = static_cast<kernels::MaskKind>(kind);
@@ -63,16 +74,19 @@ inline kernels::Tiles tiles_of(Elem compute, bool wide) {
   kernels::Tiles t{compute, kernels::tile_size(compute, wide), {}};
   for (int form = 0; form < (loops::is_float(compute) ? kernels::kTileForms : 2); ++form)
     for (int rows = 1; rows <= t.size.rows; ++rows)
-      t.at[form][rows - 1] =
-          contraction_kernels()[tile_name(compute, kernels::tile_variant(static_cast<kernels::TileForm>(form), rows, wide))];
+      t.at[form][rows - 1] = contraction_kernels()[tile_name(
+          compute, kernels::tile_variant(static_cast<kernels::TileForm>(form), rows, wide))];
   return t;
 }
 
 /// Finishers for results in `out`, of sums in the compute dtype of `in`.
 inline kernels::ContractionKernels contraction_of(Elem in, Elem out, bool wide) {
-  const Elem compute = in == Elem::f64 || in == Elem::i64 ? in : in >= Elem::f16 ? Elem::f32 : Elem::i32;
+  const Elem compute = in == Elem::f64 || in == Elem::i64 ? in
+                       : in >= Elem::f16                  ? Elem::f32
+                                                          : Elem::i32;
   kernels::ContractionKernels k{tiles_of(compute, wide), {}};
-  for (int side = 0; side < kernels::kBiasSides; ++side) k.finish[side] = contraction_kernels()[finish_name(out, side)];
+  for (int side = 0; side < kernels::kBiasSides; ++side)
+    k.finish[side] = contraction_kernels()[finish_name(out, side)];
   return k;
 }
 
@@ -89,8 +103,10 @@ T contract(int64_t k, const A& a, const B& b, const Present& present, T nothing 
       if (!present(i)) continue;
       any = true;
       if constexpr (std::is_floating_point_v<T>) chunk = std::fma(a(i), b(i), chunk);
-      else chunk = static_cast<T>(static_cast<std::make_unsigned_t<T>>(a(i)) * static_cast<std::make_unsigned_t<T>>(b(i)) +
-                                  static_cast<std::make_unsigned_t<T>>(chunk));
+      else
+        chunk = static_cast<T>(static_cast<std::make_unsigned_t<T>>(a(i)) *
+                                   static_cast<std::make_unsigned_t<T>>(b(i)) +
+                               static_cast<std::make_unsigned_t<T>>(chunk));
     }
     if (any) total = first ? chunk : static_cast<T>(total + chunk), first = false;
   }

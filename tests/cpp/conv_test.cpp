@@ -22,9 +22,12 @@ struct Case {
 };
 
 ConvShape shape_of(const Case& c, Elem elem, int threads) {
-  auto out = [](int64_t size, const Window& w) { return (size + 2 * w.pad - w.dilation * (w.kernel - 1) - 1) / w.stride + 1; };
-  return {c.n, c.c, c.h, c.w, c.oc, out(c.h, c.v), out(c.w, c.u), c.v.kernel, c.u.kernel, c.groups, c.v.stride, c.u.stride,
-          c.v.pad, c.u.pad, c.v.dilation, c.u.dilation, elem, threads};
+  auto out = [](int64_t size, const Window& w) {
+    return (size + 2 * w.pad - w.dilation * (w.kernel - 1) - 1) / w.stride + 1;
+  };
+  return {c.n,           c.c,        c.h,          c.w,          c.oc,       out(c.h, c.v),
+          out(c.w, c.u), c.v.kernel, c.u.kernel,   c.groups,     c.v.stride, c.u.stride,
+          c.v.pad,       c.u.pad,    c.v.dilation, c.u.dilation, elem,       threads};
 }
 
 const std::vector<Case> kCases = {
@@ -47,8 +50,10 @@ template <class T>
 struct Tensors {
   std::vector<T> input, weight, output, bias;
   explicit Tensors(const ConvShape& s)
-      : input(random_values<T>(s.n * s.c * s.h * s.w, 1)), weight(random_values<T>(s.oc * s.c / s.groups * s.kh * s.kw, 2)),
-        output(random_values<T>(s.n * s.oc * s.oh * s.ow, 3)), bias(random_values<T>(s.oc, 4)) {}
+      : input(random_values<T>(s.n * s.c * s.h * s.w, 1)),
+        weight(random_values<T>(s.oc * s.c / s.groups * s.kh * s.kw, 2)),
+        output(random_values<T>(s.n * s.oc * s.oh * s.ow, 3)),
+        bias(random_values<T>(s.oc, 4)) {}
 };
 
 /// The element of `t` [.., c, h, w] or zero outside.
@@ -68,7 +73,8 @@ std::vector<T> expected_forward(const ConvShape& s, const Tensors<T>& t, bool bi
           auto a = [&](int64_t k) { return t.weight[(o * cg + k % cg) * s.kh * s.kw + k / cg]; };
           auto b = [&](int64_t k) {
             const int64_t tap = k / cg, ky = tap / s.kw, kx = tap % s.kw;
-            return at(t.input, n * s.c + o / og * cg + k % cg, s.h, s.w, y * s.stride_h + ky * s.dilation_h - s.pad_top,
+            return at(t.input, n * s.c + o / og * cg + k % cg, s.h, s.w,
+                      y * s.stride_h + ky * s.dilation_h - s.pad_top,
                       x * s.stride_w + kx * s.dilation_w - s.pad_left);
           };
           const T sum = contract<T>(s.kh * s.kw * cg, a, b);
@@ -86,11 +92,15 @@ std::vector<T> expected_input_gradient(const ConvShape& s, const Tensors<T>& t) 
       for (int64_t y = 0; y < s.h; ++y)
         for (int64_t x = 0; x < s.w; ++x) {
           const int64_t first = c / cg * og;
-          auto a = [&](int64_t k) { return t.weight[((first + k % og) * cg + c % cg) * s.kh * s.kw + k / og]; };
+          auto a = [&](int64_t k) {
+            return t.weight[((first + k % og) * cg + c % cg) * s.kh * s.kw + k / og];
+          };
           auto b = [&](int64_t k) {
-            const int64_t tap = k / og, py = y + s.pad_top - tap / s.kw * s.dilation_h, px = x + s.pad_left - tap % s.kw * s.dilation_w;
+            const int64_t tap = k / og, py = y + s.pad_top - tap / s.kw * s.dilation_h,
+                          px = x + s.pad_left - tap % s.kw * s.dilation_w;
             if (py < 0 || px < 0 || py % s.stride_h || px % s.stride_w) return T(0);
-            return at(t.output, n * s.oc + first + k % og, s.oh, s.ow, py / s.stride_h, px / s.stride_w);
+            return at(t.output, n * s.oc + first + k % og, s.oh, s.ow, py / s.stride_h,
+                      px / s.stride_w);
           };
           out.push_back(contract<T>(s.kh * s.kw * og, a, b));
         }
@@ -106,10 +116,13 @@ std::vector<T> expected_weight_gradient(const ConvShape& s, const Tensors<T>& t)
       for (int64_t tap = 0; tap < s.kh * s.kw; ++tap) {
         auto a = [&](int64_t k) {
           const int64_t n = k / (s.oh * s.ow), y = k / s.ow % s.oh, x = k % s.ow;
-          return at(t.input, n * s.c + o / og * cg + c, s.h, s.w, y * s.stride_h + tap / s.kw * s.dilation_h - s.pad_top,
+          return at(t.input, n * s.c + o / og * cg + c, s.h, s.w,
+                    y * s.stride_h + tap / s.kw * s.dilation_h - s.pad_top,
                     x * s.stride_w + tap % s.kw * s.dilation_w - s.pad_left);
         };
-        auto b = [&](int64_t k) { return t.output[(k / (s.oh * s.ow) * s.oc + o) * s.oh * s.ow + k % (s.oh * s.ow)]; };
+        auto b = [&](int64_t k) {
+          return t.output[(k / (s.oh * s.ow) * s.oc + o) * s.oh * s.ow + k % (s.oh * s.ow)];
+        };
         out.push_back(contract<T>(s.n * s.oh * s.ow, a, b));
       }
   return out;
@@ -121,14 +134,21 @@ template <class Out, class In>
 std::vector<Out> run(Op op, const ConvShape& s, bool wide, const Tensors<In>& t, const void* bias) {
   const ContractionKernels k = contraction_of(s.elem, s.elem, wide);
   const size_t sizes[] = {t.output.size(), t.input.size(), t.weight.size()};
-  const size_t bytes[] = {conv_workspace(s, k), conv_input_gradient_workspace(s, k), conv_weight_gradient_workspace(s, k)};
+  const size_t bytes[] = {conv_workspace(s, k), conv_input_gradient_workspace(s, k),
+                          conv_weight_gradient_workspace(s, k)};
   std::vector<Out> out(sizes[op] + 1, Out(77));
   TestContext ctx(bytes[op], s.threads);
   int status = kOk;
   switch (op) {
-    case kForward: status = conv(*ctx, s, k, t.input.data(), t.weight.data(), bias, out.data()); break;
-    case kInputGradient: status = conv_input_gradient(*ctx, s, k, t.output.data(), t.weight.data(), out.data()); break;
-    case kWeightGradient: status = conv_weight_gradient(*ctx, s, k, t.output.data(), t.input.data(), out.data()); break;
+    case kForward:
+      status = conv(*ctx, s, k, t.input.data(), t.weight.data(), bias, out.data());
+      break;
+    case kInputGradient:
+      status = conv_input_gradient(*ctx, s, k, t.output.data(), t.weight.data(), out.data());
+      break;
+    case kWeightGradient:
+      status = conv_weight_gradient(*ctx, s, k, t.output.data(), t.input.data(), out.data());
+      break;
   }
   EXPECT_EQ(status, kOk);
   EXPECT_EQ(out.back(), Out(77)) << "wrote past the end";
@@ -140,7 +160,8 @@ template <class T>
 void expect_same(const std::vector<T>& got, const std::vector<T>& expected) {
   ASSERT_EQ(got.size(), expected.size());
   for (size_t i = 0; i < got.size(); ++i)
-    ASSERT_EQ(std::memcmp(&got[i], &expected[i], sizeof(T)), 0) << "element " << i << ": " << got[i] << " is not " << expected[i];
+    ASSERT_EQ(std::memcmp(&got[i], &expected[i], sizeof(T)), 0)
+        << "element " << i << ": " << got[i] << " is not " << expected[i];
 }
 
 template <class T>
@@ -174,7 +195,8 @@ TEST(Conv, HalvesAreWidenedAndRoundedOnce) {
     float (*read)(uint16_t);
     uint16_t (*write)(float);
   };
-  for (const Half& half : {Half{Elem::f16, loops::f16_to_float, loops::float_to_f16}, Half{Elem::bf16, loops::bf16_to_float, loops::float_to_bf16}})
+  for (const Half& half : {Half{Elem::f16, loops::f16_to_float, loops::float_to_f16},
+                           Half{Elem::bf16, loops::bf16_to_float, loops::float_to_bf16}})
     for (const Case& c : {kCases[1], kCases[3], kCases[6]}) {
       const ConvShape s = shape_of(c, half.elem, 2);
       Tensors<float> wide(s);
@@ -190,9 +212,12 @@ TEST(Conv, HalvesAreWidenedAndRoundedOnce) {
         for (float x : v) r.push_back(half.write(x));
         return r;
       };
-      expect_same(run<uint16_t>(kForward, s, false, narrow, wide.bias.data()), rounded(expected_forward(s, wide, true)));
-      expect_same(run<uint16_t>(kInputGradient, s, false, narrow, nullptr), rounded(expected_input_gradient(s, wide)));
-      expect_same(run<uint16_t>(kWeightGradient, s, false, narrow, nullptr), rounded(expected_weight_gradient(s, wide)));
+      expect_same(run<uint16_t>(kForward, s, false, narrow, wide.bias.data()),
+                  rounded(expected_forward(s, wide, true)));
+      expect_same(run<uint16_t>(kInputGradient, s, false, narrow, nullptr),
+                  rounded(expected_input_gradient(s, wide)));
+      expect_same(run<uint16_t>(kWeightGradient, s, false, narrow, nullptr),
+                  rounded(expected_weight_gradient(s, wide)));
     }
 }
 
@@ -203,15 +228,19 @@ TEST(Conv, AnImageAloneHasTheBitsItHasInABatch) {
   const auto all = run<float>(kForward, s, false, t, nullptr);
   Tensors<float> last(single);
   last.weight = t.weight;
-  std::copy(t.input.end() - static_cast<int64_t>(last.input.size()), t.input.end(), last.input.begin());
+  std::copy(t.input.end() - static_cast<int64_t>(last.input.size()), t.input.end(),
+            last.input.begin());
   const auto alone = run<float>(kForward, single, has_wide_vectors(), last, nullptr);
-  EXPECT_EQ(std::memcmp(alone.data(), all.data() + all.size() - alone.size(), alone.size() * sizeof(float)), 0);
+  EXPECT_EQ(std::memcmp(alone.data(), all.data() + all.size() - alone.size(),
+                        alone.size() * sizeof(float)),
+            0);
 }
 
 TEST(Conv, EmptyBatchGivesZeroWeightGradient) {
   const ConvShape s = shape_of({0, 2, 3, 5, 5, {}, {}}, Elem::f32, 1);
   const Tensors<float> t(s);
-  EXPECT_EQ(run<float>(kWeightGradient, s, false, t, nullptr), std::vector<float>(t.weight.size(), 0.0f));
+  EXPECT_EQ(run<float>(kWeightGradient, s, false, t, nullptr),
+            std::vector<float>(t.weight.size(), 0.0f));
   EXPECT_TRUE(run<float>(kForward, s, false, t, nullptr).empty());
 }
 

@@ -23,7 +23,8 @@ std::vector<char> random_buffer(DType t, uint64_t seed) {
     uint32_t r[4];
     philox(seed, 1, static_cast<uint64_t>(i), r);
     char* at = bytes.data() + i * size_of(t);
-    if (is_floating(t)) store_double(at, t, r[1] % 29 == 0 ? special[r[2] % 8] : (r[0] / 4294967296.0 - 0.4) * 6);
+    if (is_floating(t))
+      store_double(at, t, r[1] % 29 == 0 ? special[r[2] % 8] : (r[0] / 4294967296.0 - 0.4) * 6);
     else store_int(at, t, t == DType::bool_ ? r[0] & 1 : static_cast<int64_t>(r[0] % 5));
   }
   return bytes;
@@ -95,7 +96,8 @@ TEST(Kernels, EmittedEqualsInterpreted) {
   Comparer c;
   for (const OpDef* op : op_table())
     if (op->kernels) op->kernels(*op, c);
-  std::printf("%d kernels compared, %d micro-kernels left to their own tests\n", c.compared, c.skipped);
+  std::printf("%d kernels compared, %d micro-kernels left to their own tests\n", c.compared,
+              c.skipped);
   EXPECT_GT(c.compared, 500);
 }
 

@@ -30,7 +30,8 @@ class SampleCollector final : public SampleSink {
   explicit SampleCollector(const OpDef& op, std::vector<Sample>& to) : op_(op), to_(to) {}
   void add(std::span<const Input> inputs, const void* attrs, size_t bytes) override {
     Sample s{&op_, {inputs.begin(), inputs.end()}, {}};
-    if (bytes) s.attrs.assign(static_cast<const char*>(attrs), static_cast<const char*>(attrs) + bytes);
+    if (bytes)
+      s.attrs.assign(static_cast<const char*>(attrs), static_cast<const char*>(attrs) + bytes);
     to_.push_back(std::move(s));
   }
 
@@ -57,15 +58,19 @@ inline Tensor random_tensor(const SampleSink::Input& spec, uint64_t seed) {
     philox(seed, 0, static_cast<uint64_t>(i), bits);
     double u = bits[0] / 4294967296.0;
     char* at = t.data<char>() + i * size_of(spec.dtype);
-    if (is_floating(spec.dtype)) store_double(at, spec.dtype, spec.low + u * (spec.high - spec.low));
-    else store_int(at, spec.dtype, static_cast<int64_t>(std::floor(spec.low + u * (spec.high - spec.low + 1 - 1e-9))));
+    if (is_floating(spec.dtype))
+      store_double(at, spec.dtype, spec.low + u * (spec.high - spec.low));
+    else
+      store_int(at, spec.dtype,
+                static_cast<int64_t>(std::floor(spec.low + u * (spec.high - spec.low + 1 - 1e-9))));
   }
   return t;
 }
 
 inline std::vector<Tensor> random_inputs(const Sample& s, uint64_t seed = 1) {
   std::vector<Tensor> in;
-  for (const SampleSink::Input& i : s.inputs) in.push_back(random_tensor(i, seed + 1000 * in.size()));
+  for (const SampleSink::Input& i : s.inputs)
+    in.push_back(random_tensor(i, seed + 1000 * in.size()));
   return in;
 }
 

@@ -31,7 +31,8 @@ TEST(OpTable, EveryOpStatesEverything) {
     EXPECT_TRUE(op->eval) << op->name;
     EXPECT_TRUE(op->cost) << op->name;
     EXPECT_TRUE(op->samples) << op->name << " has no sample inputs";
-    EXPECT_TRUE(!op->attr_bytes || !op->fields.empty()) << op->name << " does not describe its attributes";
+    EXPECT_TRUE(!op->attr_bytes || !op->fields.empty())
+        << op->name << " does not describe its attributes";
   }
 }
 
@@ -65,7 +66,8 @@ TEST(OpTable, StridedEqualsContiguous) {
   for (const Sample& s : samples()) {
     if (random_op(*s.op)) continue;
     std::vector<Tensor> in = random_inputs(s), other;
-    if (s.op->view && s.op->name == std::string("reshape")) continue;  // views only what can be viewed
+    if (s.op->view && s.op->name == std::string("reshape"))
+      continue;  // views only what can be viewed
     for (const Tensor& t : in) other.push_back(t.numel() ? strided_copy(t) : t);
     std::vector<Tensor> a = run(s, in), b = run(s, other);
     for (size_t i = 0; i < a.size(); ++i)
@@ -170,7 +172,8 @@ void check_gradient(const Sample& sample) {
       *at = x;
       double numeric = (up - down) / (2 * h);
       double exact = g.defined() ? contiguous(g).data<double>()[i] : 0;
-      ASSERT_NEAR(exact, numeric, 1e-5 * std::max(1.0, std::abs(numeric))) << sample.text() << " input " << j << " element " << i;
+      ASSERT_NEAR(exact, numeric, 1e-5 * std::max(1.0, std::abs(numeric)))
+          << sample.text() << " input " << j << " element " << i;
     }
   }
 }
@@ -178,7 +181,8 @@ void check_gradient(const Sample& sample) {
 TEST(OpTable, GradientsEqualFiniteDifferences) {
   for (const Sample& s : samples()) {
     if (!s.op->vjp && !s.op->composite) continue;
-    if (s.inputs.empty() || !is_floating(s.inputs[0].dtype) || s.inputs[0].dtype != DType::f32) continue;
+    if (s.inputs.empty() || !is_floating(s.inputs[0].dtype) || s.inputs[0].dtype != DType::f32)
+      continue;
     EXPECT_NO_THROW(check_gradient(in_double(s))) << s.text();
   }
 }
@@ -209,7 +213,8 @@ void check_second_gradient(const Sample& sample) {
       *at = x;
       double numeric = (up - down) / (2 * h);
       double exact = second[j].defined() ? contiguous(second[j]).data<double>()[i] : 0;
-      ASSERT_NEAR(exact, numeric, 1e-4 * std::max(1.0, std::abs(numeric))) << sample.text() << " input " << j << " element " << i;
+      ASSERT_NEAR(exact, numeric, 1e-4 * std::max(1.0, std::abs(numeric)))
+          << sample.text() << " input " << j << " element " << i;
     }
 }
 

@@ -120,8 +120,7 @@ TEST(Memory, ForeignMemoryIsReturnedOnce) {
   int returned = 0;
   alignas(64) char memory[64];
   {
-    auto s = wrap_foreign(
-        memory, 64, [](void* c) { ++*static_cast<int*>(c); }, &returned);
+    auto s = wrap_foreign(memory, 64, [](void* c) { ++*static_cast<int*>(c); }, &returned);
     Tensor t = from_storage(s, DType::f32, Sizes{4, 4}, Sizes{4, 1}, 0);
     EXPECT_EQ(t.data(), memory);
     EXPECT_EQ(returned, 0);
@@ -277,10 +276,8 @@ TEST(DType, FloatsRoundToNearestEvenHalf) {
       const uint32_t x = (static_cast<uint32_t>(bits) & ~0x1fffu) | nudge;
       const auto f = std::bit_cast<float>(x);
       const auto expected = std::bit_cast<uint16_t>(static_cast<_Float16>(f));
-      if (std::isnan(f))
-        ASSERT_TRUE(std::isnan(half_to_float(float_to_half(f))));
-      else
-        ASSERT_EQ(float_to_half(f), expected) << x;
+      if (std::isnan(f)) ASSERT_TRUE(std::isnan(half_to_float(float_to_half(f))));
+      else ASSERT_EQ(float_to_half(f), expected) << x;
     }
   }
 }
@@ -347,16 +344,12 @@ TEST(Geometry, ErrorsNameWhatIsWrong) {
   EXPECT_EQ(kind_of([] { wrap_dim(-4, 3, "sum"); }), ErrorKind::index);
   EXPECT_EQ(wrap_dim(-1, 0, "sum"), 0);
   EXPECT_EQ(kind_of([] { scalar(1.0, DType::f32).size(0); }), ErrorKind::index);
-  EXPECT_EQ(error_of([] {
-              empty(Sizes{3, -1}, DType::f32);
-            }),
+  EXPECT_EQ(error_of([] { empty(Sizes{3, -1}, DType::f32); }),
             "a size cannot be negative: shape (3, -1)");
   EXPECT_EQ(error_of([] { empty(Sizes(17, 1), DType::f32); }),
             "a tensor has at most 16 dims, not 17");
   EXPECT_EQ(
-      error_of([] {
-        empty(Sizes{2, 3}, DType::f32).item();
-      }),
+      error_of([] { empty(Sizes{2, 3}, DType::f32).item(); }),
       "item: a tensor of 6 elements, shape (2, 3), is not one number; index or reduce it first");
   auto outside = [](Sizes sizes, Sizes strides, int64_t offset) {
     return kind_of([&] { from_storage(allocate(40), DType::f32, sizes, strides, offset); });
@@ -588,9 +581,13 @@ TEST_F(Threads, KernelsGetTheSamePool) {
 TEST(LongWork, OnlyLongWorkIsAnnounced) {
   static int begun, ended;
   set_long_work_hooks({[]() -> void* { return ++begun, &begun; }, [](void*) { ++ended; }});
-  { LongWork work(100); }
+  {
+    LongWork work(100);
+  }
   EXPECT_EQ(begun, 0);
-  { LongWork work(1e6); }
+  {
+    LongWork work(1e6);
+  }
   EXPECT_EQ(begun, 1);
   EXPECT_EQ(ended, 1);
   set_long_work_hooks({});
