@@ -154,6 +154,9 @@ Tensor linear(const Tensor& input, const Tensor& weight, const Tensor& bias = {}
 Tensor dropout(const Tensor& input, double p = 0.5, bool training = true);
 Tensor feature_dropout(const Tensor& input, double p = 0.5, bool training = true);
 
+// einsum.cpp
+Tensor einsum(std::string_view equation, Tensors operands);
+
 // embedding.cpp
 Tensor embedding(const Tensor& input, const Tensor& weight, OptInt padding_idx = {}, OptDouble max_norm = {}, double norm_type = 2.0, bool scale_grad_by_freq = false, bool sparse = false);
 

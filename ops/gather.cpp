@@ -4,6 +4,8 @@
 #include "ops/copy.h"
 #include "ops/functions.h"
 #include "ops/index.h"
+#include "ops/pad.h"
+#include "ops/scan.h"
 #include "ops/scatter.h"
 #include "tensor/threads.h"
 
@@ -116,22 +118,36 @@ void vjp_scatter(const Vjp& v) {
   }
 }
 
-/// The product without one factor, right where factors are zero.
+/// Sources that meet in one element, brought together: the sorted index, and who has a neighbour in the same group.
+struct Groups {
+  Tensor order, index, after_same, before_same;
+
+  Groups(const Tensor& given, int64_t axis, int64_t extent) {
+    Tensor places = where(lt(given, Scalar(0).tensor()), add(given, Scalar(extent).tensor()), given);
+    order = argsort(places, axis);
+    index = gather_at(places, axis, order);
+    after_same = eq(index, shifted(index, axis, 1, -1));
+    before_same = eq(index, shifted(index, axis, -1, -1));
+  }
+};
+
+/// The product of all other factors: those before times those behind. No division, so right where factors are zero.
 void vjp_multiply(const Vjp& v, int64_t axis) {
   const Tensor &g = v.grad[0], &x = v.in[0], &index = v.in[1];
-  Tensor source = expand(v.in[2], index.sizes()), one = number(1);
+  Tensor source = expand(v.in[2], index.sizes());
   if (v.needs(0)) {
-    Tensor others =
-        scatter_at(expand(ones({}, x.dtype()), x.sizes()), axis, index, source, Combine::multiply);
+    Tensor others = scatter_at(expand(ones({}, x.dtype()), x.sizes()), axis, index, source, Combine::multiply);
     v.result[0] = mul(g, others);
   }
   if (!v.needs(2)) return;
-  Tensor is_zero = eq(source, number(0)), nonzero_source = where(is_zero, one, source);
-  Tensor zero_count = scatter_into_zeros(x.sizes(), axis, index, to_dtype(is_zero, DType::i64));
-  Tensor others = mul(g, scatter_at(x, axis, index, nonzero_source, Combine::multiply));
-  Tensor all = div(gather_at(others, axis, index), nonzero_source);
-  Tensor zeros_besides = sub(gather_at(zero_count, axis, index), to_dtype(is_zero, DType::i64));
-  v.result[2] = where(eq(zeros_besides, number(0)), all, zero_of(g));
+  Groups groups(index, axis, x.dim() ? x.sizes()[axis] : 1);
+  Tensor factors = gather_at(source, axis, groups.order), zero = zero_of(g);
+  Tensor before = linear_recurrence(where(groups.after_same, zero, gather_at(x, axis, groups.index)),
+                                    where(groups.after_same, shifted(factors, axis, 1, 0), zero), axis, false);
+  Tensor behind = linear_recurrence(where(groups.before_same, zero, ones({}, g.dtype())),
+                                    where(groups.before_same, shifted(factors, axis, -1, 0), zero), axis, true);
+  Tensor slope = mul(gather_at(g, axis, groups.index), mul(before, behind));
+  v.result[2] = scatter_into_zeros(index.sizes(), axis, groups.order, slope);
 }
 
 /// Equal extremes share the gradient evenly, the element that was there among them.

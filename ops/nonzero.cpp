@@ -71,7 +71,7 @@ Tensor argwhere(const Tensor& x) { return nonzero(x); }
 std::vector<Tensor> where(const Tensor& condition) { return nonzero(condition, true); }
 
 Tensor count_nonzero(const Tensor& x, OptInts dim) {
-  Tensor set = x.dtype() == DType::bool_ ? x : ne(x, number(0));
+  Tensor set = x.dtype() == DType::bool_ ? x : ne(x, Scalar(0).tensor());
   return sum(set, dim, false, DType::i64);
 }
 

@@ -5,6 +5,7 @@
 #include "ops/copy.h"
 #include "ops/functions.h"
 #include "ops/pad.h"
+#include "ops/scan.h"
 #include "ops/scatter.h"
 #include "tensor/threads.h"
 
@@ -84,12 +85,11 @@ void eval_extremum(const Eval& e) {
 
 extern OpDef kCumsum, kCumprod, kCummax, kCummin, kLinearRecurrence;
 
-namespace {
-
-/// y[t] = x[t] + factor[t] * y[t - 1].
-Tensor linear_recurrence(const Tensor& x, const Tensor& factor, const ScanAttrs& a) {
-  return apply(kLinearRecurrence, a, {x, factor});
+Tensor linear_recurrence(const Tensor& x, const Tensor& factor, int64_t axis, bool reverse) {
+  return apply(kLinearRecurrence, ScanAttrs{axis, reverse}, {x, factor});
 }
+
+namespace {
 
 /// Element t of the result is element t - by (in walking order) of x; `fill` where there is none.
 Tensor delayed(const Tensor& x, const ScanAttrs& a, int64_t by, double fill) {
@@ -104,13 +104,13 @@ void vjp_cumsum(const Vjp& v) {
 /// dx[t] = (product before t) * (g[t] + x[t+1] * (g[t+1] + ...)): no division, so right where x is zero.
 void vjp_cumprod(const Vjp& v) {
   const auto& a = v.attrs<ScanAttrs>();
-  Tensor later = linear_recurrence(v.grad[0], delayed(v.in[0], a, -1, 1), {a.axis, !a.reverse});
+  Tensor later = linear_recurrence(v.grad[0], delayed(v.in[0], a, -1, 1), a.axis, !a.reverse);
   v.result[0] = mul(delayed(v.out[0], a, 1, 1), later);
 }
 
 void vjp_linear(const Vjp& v) {
   const auto& a = v.attrs<ScanAttrs>();
-  Tensor g = linear_recurrence(v.grad[0], delayed(v.in[1], a, -1, 1), {a.axis, !a.reverse});
+  Tensor g = linear_recurrence(v.grad[0], delayed(v.in[1], a, -1, 1), a.axis, !a.reverse);
   if (v.needs(0)) v.result[0] = g;
   if (v.needs(1)) v.result[1] = mul(g, delayed(v.out[0], a, 1, 0));
 }

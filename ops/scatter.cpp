@@ -114,7 +114,7 @@ Tensor neutral(DType t, Combine how) {
 Tensor mean_of(const Along& a, const Tensor& sums, bool include_self) {
   Tensor count = expand(scalar(include_self ? 1.0 : 0.0, DType::i64), a.x.sizes());
   count = scatter_at(count, a.axis, a.index, scalar(1.0, DType::i64), Combine::add);
-  count = clamp_min(count, number(1));
+  count = clamp_min(count, Scalar(1).tensor());
   return is_floating(sums.dtype()) ? div(sums, to_dtype(count, sums.dtype()))
                                    : to_dtype(floor_divide(sums, count), sums.dtype());
 }

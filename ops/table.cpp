@@ -59,6 +59,7 @@ namespace fluxion {
   X(clip_grad_ops)          \
   X(dot_ops)                \
   X(conv_ops)               \
+  X(einsum_ops)             \
   X(pool_ops)               \
   X(attention_ops)
 

@@ -83,6 +83,7 @@ def test_activations_equal_pytorch(torch, rng, case, dtype):
         lambda t: getattr(functional(torch), name)(t, **options),
         [x],
         dtype,
+        1e-7 if dtype == "float64" and name in ("celu", "hardsigmoid") else None,  # PyTorch's 1 / alpha is a float32
     )
 
 
@@ -354,7 +355,7 @@ def test_losses_have_second_gradients(rng, name):
 def test_layer_norm_equals_pytorch(torch, rng, shape, dims, affine, dtype):
     x = rng.normal(size=shape) + 0.5
     w, b = (rng.normal(size=shape[-dims:]) if a else None for a in affine)
-    tolerance = {"float32": 2e-4, "bfloat16": 6e-2}.get(dtype)
+    tolerance = {"float32": 2e-4, "bfloat16": 0.2}.get(dtype)
     compare(
         torch,
         lambda t, w, b: _C.layer_norm(t, shape[-dims:], w, b),
@@ -380,7 +381,7 @@ def test_rms_norm_equals_pytorch(torch, rng, weighted):
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("affine", [(True, True), (True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("affine", [(True, True), (True, False), (False, False)])  # PyTorch fails on a bias alone
 @pytest.mark.parametrize("shape", [(4, 6), (4, 6, 5), (2, 6, 3, 7)])
 def test_group_norm_equals_pytorch(torch, rng, shape, affine):
     w, b = (rng.normal(size=6) if a else None for a in affine)
@@ -413,6 +414,14 @@ def test_batch_norm_equals_pytorch(torch, rng, shape, affine, training, dtype):
     )
     for a, e in zip(running, theirs):
         np.testing.assert_allclose(a.numpy(), e.numpy(), rtol=1e-5)
+
+
+def test_group_norm_takes_a_bias_alone(rng):
+    x, b = fx.tensor(rng.normal(size=(2, 6, 5))), fx.tensor(rng.normal(size=6)).requires_grad_()
+    y = _C.group_norm(x, 3, None, b)
+    np.testing.assert_allclose(y.detach().numpy(), (_C.group_norm(x, 3) + b.detach().view(6, 1)).numpy(), rtol=1e-12)
+    y.sum().backward()
+    np.testing.assert_allclose(b.grad.numpy(), 10.0)
 
 
 def test_norms_have_second_gradients(rng):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fluxion as fx
+from checks import assert_gradient, assert_same, tensor
 
 DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
 
@@ -21,22 +22,12 @@ def same(result, expected):
 
 
 def check_gradient(function, *arrays):
-    """d(weighted sum of function)/d(every array) against central differences in float64."""
-    inputs = [fx.tensor(a.astype("float64"), requires_grad=True) for a in arrays]
-    result = function(*inputs)
-    weight = fx.tensor(np.random.default_rng(1).uniform(0.5, 1.5, tuple(result.shape)))
-    (result * weight).sum().backward()
-    for i, array in enumerate(arrays):
-        numeric = np.zeros(array.shape)
-        for at in np.ndindex(*array.shape):
-            values = []
-            for step in (1e-6, -1e-6):
-                moved = [a.astype("float64") for a in arrays]
-                moved[i][at] += step
-                values.append(float((function(*map(fx.tensor, moved)) * weight).sum()))
-            numeric[at] = (values[0] - values[1]) / 2e-6
-        exact = 0 if inputs[i].grad is None else inputs[i].grad.numpy()
-        np.testing.assert_allclose(exact, numeric, rtol=1e-5, atol=1e-7)
+    """First and second derivatives by every array against finite differences in float64."""
+    inputs = [fx.tensor(a, dtype=fx.float64) for a in arrays]
+    for i, x in enumerate(inputs):
+        assert_gradient(
+            lambda at, i=i: function(*inputs[:i], at, *inputs[i + 1 :]), x, order=2, tolerance=1e-5
+        )
 
 
 INDICES = {
@@ -193,6 +184,19 @@ def test_half_sums_round_once():
     ones = fx.ones(4096, dtype=fx.float16)
     assert x.index_add(0, fx.zeros(4096, dtype=fx.int64), ones).item() == 4096
     assert x.scatter_add(0, fx.zeros(4096, dtype=fx.int64), ones).item() == 4096
+
+
+def test_bfloat16(rng):
+    x, at = tensor(sample(rng, (5, 3)), "bfloat16"), fx.tensor([4, 0, 0])
+    assert_same(x[at], x.float()[at].bfloat16())
+    assert_same(x.gather(0, at[None]), x.float().gather(0, at[None]).bfloat16())
+    assert_same(x.index_add(0, at, x[:3]), x.float().index_add(0, at, x[:3].float()).bfloat16())
+    assert_same(
+        x.scatter_reduce(0, at[None], x, "prod"),
+        x.float().scatter_reduce(0, at[None], x.float(), "prod").bfloat16(),
+    )
+    x[x > 50] = -1
+    assert x.max() <= 50
 
 
 def test_sums_are_in_order_for_any_number_of_threads(rng, threads):

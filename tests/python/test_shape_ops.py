@@ -166,6 +166,26 @@ def test_windows(rng):
     same(fx.tensor(x).unfold(-1, 3, 2), expected[:, ::2])
 
 
+def test_columns_of_images(rng):
+    x = sample(rng, (2, 3, 5, 6))
+    columns = F.unfold(fx.tensor(x), (2, 3), padding=(1, 0), stride=(2, 1))
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
+    expected = np.lib.stride_tricks.sliding_window_view(padded, (2, 3), (2, 3))[:, :, ::2]
+    expected = expected.transpose(0, 1, 4, 5, 2, 3).reshape(2, 18, 12)
+    same(columns, expected)
+    count = F.fold(fx.ones_like(columns), (5, 6), (2, 3), padding=(1, 0), stride=(2, 1))
+    same(F.fold(columns, (5, 6), (2, 3), padding=(1, 0), stride=(2, 1)) / count, x)
+
+
+def test_counts(rng):
+    x = rng.integers(0, 9, 50)
+    same(fx.bincount(fx.tensor(x), minlength=12), np.bincount(x, minlength=12))
+    weights = rng.standard_normal(50)
+    same(fx.bincount(fx.tensor(x), fx.tensor(weights)), np.bincount(x, weights))
+    same(fx.isin(fx.tensor(x), fx.tensor([3, 5])), np.isin(x, [3, 5]))
+    same(fx.isin(fx.tensor(x), 3, invert=True), np.isin(x, 3, invert=True))
+
+
 def test_one_hot():
     x = fx.tensor([[0, 2], [1, 1]])
     same(F.one_hot(x), np.eye(3, dtype="int64")[[[0, 2], [1, 1]]])
@@ -191,6 +211,7 @@ GRADIENTS = {
     "diag": lambda x, y: fx.diag(x[0]) + x.diag().sum(),
     "diag_embed": lambda x, y: fx.diag_embed(x, 1),
     "unfold": lambda x, y: x.unfold(1, 3, 1),
+    "F.unfold": lambda x, y: F.unfold(x[None], 2, padding=1, dilation=2),
     "write to a diagonal": lambda x, y: with_diagonal(x, y),
 }
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fluxion as fx
+from checks import assert_same, tensor
 from test_index_ops import DTYPES, check_gradient, same, sample
 
 
@@ -35,6 +36,16 @@ def test_sort_puts_nan_last(rng, n, dtype):
     np.testing.assert_array_equal(values.numpy(), x[order])
     first, _ = fx.sort(fx.tensor(x), descending=True)
     assert np.isnan(first.numpy()[: np.isnan(x).sum()]).all()
+
+
+def test_bfloat16(rng):
+    x = tensor(rng.standard_normal((4, 300)), "bfloat16")
+    x[0, :3] = fx.tensor([float("nan"), -float("inf"), -0.0], dtype=fx.bfloat16)
+    for ours, wide in zip(x.sort(1), x.float().sort(1)):
+        assert_same(ours, wide.to(ours.dtype))
+    assert_same(x.topk(3, 1).indices, x.float().topk(3, 1).indices)
+    assert_same(x.cumsum(1), x.float().cumsum(1).bfloat16())
+    assert_same(x.cummax(1).indices, x.float().cummax(1).indices)
 
 
 def test_sort_of_extreme_integers():
@@ -79,6 +90,14 @@ def test_kthvalue_and_median(rng):
     same(fx.median(fx.tensor(x), 1).values, np.sort(x, 1)[:, 3])
     same(fx.median(fx.tensor(x), 0, keepdim=True).values, np.sort(x, 0)[2:3])
     assert fx.median(fx.tensor(x)).item() == np.sort(x.ravel())[19]
+
+
+@pytest.mark.parametrize("n", [40, 1000])
+def test_sort_of_wide_and_narrow_integers(rng, n):
+    for spread in (10, 2**31, 2**40):
+        x = rng.integers(-spread, spread, (2, n))
+        same(fx.sort(fx.tensor(x), 1).indices, np.argsort(x, 1, kind="stable"))
+        same(fx.sort(fx.tensor(x), 1, descending=True).indices, np.argsort(-x, 1, kind="stable"))
 
 
 def test_median_and_nan():
