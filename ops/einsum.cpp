@@ -24,7 +24,9 @@ struct Named {
   int64_t size(Label l) const { return t.size(at(l)); }
 };
 
-bool contains(const Labels& labels, Label l) { return std::ranges::find(labels, l) != labels.end(); }
+bool contains(const Labels& labels, Label l) {
+  return std::ranges::find(labels, l) != labels.end();
+}
 
 std::string text(Label l) { return l >= kEllipsis ? "..." : std::string(1, static_cast<char>(l)); }
 
@@ -75,15 +77,18 @@ Labels read_labels(std::string_view equation, const std::string& s, int64_t elli
 }
 
 int64_t letters(const std::string& s) {
-  return std::ranges::count_if(s, [](char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; });
+  return std::ranges::count_if(
+      s, [](char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; });
 }
 
 /// Dims that share a label become their diagonal.
-Named name_dims(std::string_view equation, const std::string& subscript, const Tensor& t, size_t number) {
+Named name_dims(std::string_view equation, const std::string& subscript, const Tensor& t,
+                size_t number) {
   int64_t ellipsis = t.dim() - letters(subscript);
   bool open = subscript.find("...") != std::string::npos;
   if (ellipsis < 0 || (ellipsis > 0 && !open))
-    fail(ErrorKind::runtime, "einsum: operand {} has shape {}, but its subscript '{}' names {} dims", number,
+    fail(ErrorKind::runtime,
+         "einsum: operand {} has shape {}, but its subscript '{}' names {} dims", number,
          shape_text(t.sizes()), subscript, letters(subscript));
   Named n{t, read_labels(equation, subscript, open ? ellipsis : 0)};
   for (size_t i = 0; i < n.labels.size(); ++i)
@@ -93,9 +98,11 @@ Named name_dims(std::string_view equation, const std::string& subscript, const T
         continue;
       }
       if (n.t.size(static_cast<int64_t>(i)) != n.t.size(static_cast<int64_t>(j)))
-        fail(ErrorKind::runtime, "einsum: '{}' names dims of sizes {} and {} in operand {}", text(n.labels[i]),
-             n.t.size(static_cast<int64_t>(i)), n.t.size(static_cast<int64_t>(j)), number);
-      n.t = diagonal(n.t, 0, static_cast<int64_t>(i), static_cast<int64_t>(j));  // its dim comes last
+        fail(ErrorKind::runtime, "einsum: '{}' names dims of sizes {} and {} in operand {}",
+             text(n.labels[i]), n.t.size(static_cast<int64_t>(i)),
+             n.t.size(static_cast<int64_t>(j)), number);
+      n.t =
+          diagonal(n.t, 0, static_cast<int64_t>(i), static_cast<int64_t>(j));  // its dim comes last
       Label l = n.labels[i];
       n.labels.erase(n.labels.begin() + static_cast<int64_t>(j));
       n.labels.erase(n.labels.begin() + static_cast<int64_t>(i));
@@ -121,13 +128,15 @@ Labels implied_output(const std::vector<Named>& operands, const Equation& e) {
   return out;
 }
 
-Labels explicit_output(std::string_view equation, const std::string& s, const std::vector<Named>& operands) {
+Labels explicit_output(std::string_view equation, const std::string& s,
+                       const std::vector<Named>& operands) {
   int64_t widest = 0;
   for (const Named& n : operands)
     for (Label l : n.labels) widest = std::max<int64_t>(widest, l - kEllipsis);
   Labels out = read_labels(equation, s, widest);
   for (size_t i = 0; i < out.size(); ++i) {
-    if (std::find(out.begin(), out.begin() + static_cast<int64_t>(i), out[i]) != out.begin() + static_cast<int64_t>(i))
+    if (std::find(out.begin(), out.begin() + static_cast<int64_t>(i), out[i]) !=
+        out.begin() + static_cast<int64_t>(i))
       malformed(equation, "a label stands twice in the output");
     if (std::ranges::none_of(operands, [&](const Named& n) { return n.has(out[i]); }))
       malformed(equation, "the output names a dim that no operand has");
@@ -182,7 +191,8 @@ Tensor as_matrices(const Named& n, const Group& a, const Group& b, const Group& 
 int64_t common_size(const Named& a, const Named& b, Label l) {
   int64_t x = a.size(l), y = b.size(l);
   if (x != y && x != 1 && y != 1)
-    fail(ErrorKind::runtime, "einsum: '{}' names dims of sizes {} and {}; sizes must agree or be 1", text(l), x, y);
+    fail(ErrorKind::runtime, "einsum: '{}' names dims of sizes {} and {}; sizes must agree or be 1",
+         text(l), x, y);
   return x == 1 ? y : x;
 }
 
@@ -220,14 +230,18 @@ Tensor einsum(std::string_view equation, Tensors operands) {
   Equation e = parse(equation);
   if (operands.empty()) fail(ErrorKind::value, "einsum: needs at least one operand");
   if (e.inputs.size() != operands.size())
-    fail(ErrorKind::runtime, "einsum: '{}' has {} subscripts for {} operands", equation, e.inputs.size(), operands.size());
+    fail(ErrorKind::runtime, "einsum: '{}' has {} subscripts for {} operands", equation,
+         e.inputs.size(), operands.size());
   std::vector<Named> named;
-  for (size_t i = 0; i < operands.size(); ++i) named.push_back(name_dims(equation, e.inputs[i], operands[i], i));
-  Labels output = e.has_output ? explicit_output(equation, e.output, named) : implied_output(named, e);
+  for (size_t i = 0; i < operands.size(); ++i)
+    named.push_back(name_dims(equation, e.inputs[i], operands[i], i));
+  Labels output =
+      e.has_output ? explicit_output(equation, e.output, named) : implied_output(named, e);
   Named total = named[0];
   for (size_t i = 1; i < named.size(); ++i) {
     Labels kept = output;
-    for (size_t k = i + 1; k < named.size(); ++k) kept.insert(kept.end(), named[k].labels.begin(), named[k].labels.end());
+    for (size_t k = i + 1; k < named.size(); ++k)
+      kept.insert(kept.end(), named[k].labels.begin(), named[k].labels.end());
     total = contract(total, named[i], kept);
   }
   Labels gone;
@@ -241,7 +255,8 @@ namespace {
 
 const Function kFunctions[] = {
     {"einsum(str equation, Tensor... operands) -> Tensor",
-     "Sums products of elements as the equation names their dims: einsum('bij,bjk->bik', a, b).", kFunction, thunk<&einsum>},
+     "Sums products of elements as the equation names their dims: einsum('bij,bjk->bik', a, b).",
+     kFunction, thunk<&einsum>},
 };
 
 }  // namespace

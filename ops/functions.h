@@ -233,12 +233,12 @@ Tensor prelu(const Tensor& input, const Tensor& weight);
 Tensor glu(const Tensor& input, int64_t dim = -1);
 
 // pool.cpp
-Tensor max_pool2d(const Tensor& input, Ints kernel_size, Ints stride = Ints{}, Ints padding = detail::default_ints<0>, Ints dilation = detail::default_ints<1>, bool ceil_mode = false);
-std::tuple<Tensor, Tensor> max_pool2d_with_indices(const Tensor& input, Ints kernel_size, Ints stride = Ints{}, Ints padding = detail::default_ints<0>, Ints dilation = detail::default_ints<1>, bool ceil_mode = false);
-Tensor avg_pool2d(const Tensor& input, Ints kernel_size, Ints stride = Ints{}, Ints padding = detail::default_ints<0>, bool ceil_mode = false, bool count_include_pad = true, OptInt divisor_override = {});
-Tensor max_pool1d(const Tensor& input, Ints kernel_size, Ints stride = Ints{}, Ints padding = detail::default_ints<0>, Ints dilation = detail::default_ints<1>, bool ceil_mode = false);
-std::tuple<Tensor, Tensor> max_pool1d_with_indices(const Tensor& input, Ints kernel_size, Ints stride = Ints{}, Ints padding = detail::default_ints<0>, Ints dilation = detail::default_ints<1>, bool ceil_mode = false);
-Tensor avg_pool1d(const Tensor& input, Ints kernel_size, Ints stride = Ints{}, Ints padding = detail::default_ints<0>, bool ceil_mode = false, bool count_include_pad = true);
+Tensor max_pool2d(const Tensor& input, Ints kernel_size, OptInts stride = {}, Ints padding = detail::default_ints<0>, Ints dilation = detail::default_ints<1>, bool ceil_mode = false);
+std::tuple<Tensor, Tensor> max_pool2d_with_indices(const Tensor& input, Ints kernel_size, OptInts stride = {}, Ints padding = detail::default_ints<0>, Ints dilation = detail::default_ints<1>, bool ceil_mode = false);
+Tensor avg_pool2d(const Tensor& input, Ints kernel_size, OptInts stride = {}, Ints padding = detail::default_ints<0>, bool ceil_mode = false, bool count_include_pad = true, OptInt divisor_override = {});
+Tensor max_pool1d(const Tensor& input, Ints kernel_size, OptInts stride = {}, Ints padding = detail::default_ints<0>, Ints dilation = detail::default_ints<1>, bool ceil_mode = false);
+std::tuple<Tensor, Tensor> max_pool1d_with_indices(const Tensor& input, Ints kernel_size, OptInts stride = {}, Ints padding = detail::default_ints<0>, Ints dilation = detail::default_ints<1>, bool ceil_mode = false);
+Tensor avg_pool1d(const Tensor& input, Ints kernel_size, OptInts stride = {}, Ints padding = detail::default_ints<0>, bool ceil_mode = false, bool count_include_pad = true);
 
 // random.cpp
 Tensor rand(Ints size, Generator* generator = nullptr, OptDType dtype = {}, bool requires_grad = false);

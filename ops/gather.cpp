@@ -123,7 +123,8 @@ struct Groups {
   Tensor order, index, after_same, before_same;
 
   Groups(const Tensor& given, int64_t axis, int64_t extent) {
-    Tensor places = where(lt(given, Scalar(0).tensor()), add(given, Scalar(extent).tensor()), given);
+    Tensor places =
+        where(lt(given, Scalar(0).tensor()), add(given, Scalar(extent).tensor()), given);
     order = argsort(places, axis);
     index = gather_at(places, axis, order);
     after_same = eq(index, shifted(index, axis, 1, -1));
@@ -136,16 +137,19 @@ void vjp_multiply(const Vjp& v, int64_t axis) {
   const Tensor &g = v.grad[0], &x = v.in[0], &index = v.in[1];
   Tensor source = expand(v.in[2], index.sizes());
   if (v.needs(0)) {
-    Tensor others = scatter_at(expand(ones({}, x.dtype()), x.sizes()), axis, index, source, Combine::multiply);
+    Tensor others =
+        scatter_at(expand(ones({}, x.dtype()), x.sizes()), axis, index, source, Combine::multiply);
     v.result[0] = mul(g, others);
   }
   if (!v.needs(2)) return;
   Groups groups(index, axis, x.dim() ? x.sizes()[axis] : 1);
   Tensor factors = gather_at(source, axis, groups.order), zero = zero_of(g);
-  Tensor before = linear_recurrence(where(groups.after_same, zero, gather_at(x, axis, groups.index)),
-                                    where(groups.after_same, shifted(factors, axis, 1, 0), zero), axis, false);
-  Tensor behind = linear_recurrence(where(groups.before_same, zero, ones({}, g.dtype())),
-                                    where(groups.before_same, shifted(factors, axis, -1, 0), zero), axis, true);
+  Tensor before =
+      linear_recurrence(where(groups.after_same, zero, gather_at(x, axis, groups.index)),
+                        where(groups.after_same, shifted(factors, axis, 1, 0), zero), axis, false);
+  Tensor behind =
+      linear_recurrence(where(groups.before_same, zero, ones({}, g.dtype())),
+                        where(groups.before_same, shifted(factors, axis, -1, 0), zero), axis, true);
   Tensor slope = mul(gather_at(g, axis, groups.index), mul(before, behind));
   v.result[2] = scatter_into_zeros(index.sizes(), axis, groups.order, slope);
 }

@@ -214,11 +214,11 @@ PoolAttrs attrs_for(const char* op, const Tensor& x, Ints kernel, Ints stride, I
   if (x.dim() != 4 || !is_floating(x.dtype()))
     fail(ErrorKind::runtime, "{}: needs a floating tensor [n, c, h, w] or [c, h, w], got {}", op,
          type_text(x));
-  for (Ints v : {kernel, padding, dilation})
+  Ints stride = given_stride && !given_stride->empty() ? *given_stride : kernel;
+  for (Ints v : {kernel, stride, padding, dilation})
     if (v.size() != 1 && v.size() != 2)
       fail(ErrorKind::runtime, "{}: window arguments are one or two integers, got {}", op,
            shape_text(v));
-  if (stride.empty()) stride = kernel;
   PoolAttrs a{kernel[0],
               kernel.back(),
               stride[0],
@@ -263,13 +263,13 @@ std::tuple<Tensor, Tensor> max_pool2d_with_indices(const Tensor& input, Ints ker
   apply(kMaxPool, &a, {&x, 1}, out);
   return {unbatched(out[0], input), unbatched(out[1], input)};
 }
-Tensor max_pool2d(const Tensor& input, Ints kernel_size, Ints stride, Ints padding, Ints dilation,
-                  bool ceil_mode) {
+Tensor max_pool2d(const Tensor& input, Ints kernel_size, OptInts stride, Ints padding,
+                  Ints dilation, bool ceil_mode) {
   return std::get<0>(
       max_pool2d_with_indices(input, kernel_size, stride, padding, dilation, ceil_mode));
 }
-Tensor avg_pool2d(const Tensor& input, Ints kernel_size, Ints stride, Ints padding, bool ceil_mode,
-                  bool count_include_pad, OptInt divisor_override) {
+Tensor avg_pool2d(const Tensor& input, Ints kernel_size, OptInts stride, Ints padding,
+                  bool ceil_mode, bool count_include_pad, OptInt divisor_override) {
   Tensor x = batched(input);
   PoolAttrs a = attrs_for("avg_pool2d", x, kernel_size, stride, padding, Shape{1}, ceil_mode);
   a.include_pad = count_include_pad;
@@ -289,19 +289,19 @@ std::tuple<Tensor, Tensor> max_pool1d_with_indices(const Tensor& input, Ints ker
                                                    bool ceil_mode) {
   auto [y, place] =
       max_pool2d_with_indices(unsqueeze(input, -2), flat_window(kernel_size, 1),
-                              flat_window(stride.empty() ? kernel_size : stride, 1),
+                              flat_window(stride && !stride->empty() ? *stride : kernel_size, 1),
                               flat_window(padding, 0), flat_window(dilation, 1), ceil_mode);
   return {squeeze(y, Shape{-2}), squeeze(place, Shape{-2})};
 }
-Tensor max_pool1d(const Tensor& input, Ints kernel_size, Ints stride, Ints padding, Ints dilation,
-                  bool ceil_mode) {
+Tensor max_pool1d(const Tensor& input, Ints kernel_size, OptInts stride, Ints padding,
+                  Ints dilation, bool ceil_mode) {
   return std::get<0>(
       max_pool1d_with_indices(input, kernel_size, stride, padding, dilation, ceil_mode));
 }
-Tensor avg_pool1d(const Tensor& input, Ints kernel_size, Ints stride, Ints padding, bool ceil_mode,
-                  bool count_include_pad) {
+Tensor avg_pool1d(const Tensor& input, Ints kernel_size, OptInts stride, Ints padding,
+                  bool ceil_mode, bool count_include_pad) {
   return squeeze(avg_pool2d(unsqueeze(input, -2), flat_window(kernel_size, 1),
-                            flat_window(stride.empty() ? kernel_size : stride, 1),
+                            flat_window(stride && !stride->empty() ? *stride : kernel_size, 1),
                             flat_window(padding, 0), ceil_mode, count_include_pad),
                  Shape{-2});
 }
@@ -311,18 +311,18 @@ namespace {
 OpDef* const kOps[] = {&kMaxPool, &kMaxPoolGradient, &kAvgPool, &kAvgPoolGradient};
 
 const Function kFunctions[] = {
-    {"max_pool2d(Tensor input, int[] kernel_size, int[] stride=(), int[] padding=0, int[] dilation=1, bool ceil_mode=False) -> Tensor",
+    {"max_pool2d(Tensor input, int[] kernel_size, int[]? stride=None, int[] padding=0, int[] dilation=1, bool ceil_mode=False) -> Tensor",
      "The largest element of each window; NaN wins.", kFunction | kNN, thunk<&max_pool2d>},
-    {"max_pool2d_with_indices(Tensor input, int[] kernel_size, int[] stride=(), int[] padding=0, int[] dilation=1, bool ceil_mode=False) -> (Tensor output, Tensor indices)",
+    {"max_pool2d_with_indices(Tensor input, int[] kernel_size, int[]? stride=None, int[] padding=0, int[] dilation=1, bool ceil_mode=False) -> (Tensor output, Tensor indices)",
      "max_pool2d and the flat place of each maximum in its plane.", kFunction | kNN,
      thunk<&max_pool2d_with_indices>},
-    {"avg_pool2d(Tensor input, int[] kernel_size, int[] stride=(), int[] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor",
+    {"avg_pool2d(Tensor input, int[] kernel_size, int[]? stride=None, int[] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor",
      "The mean of each window.", kFunction | kNN, thunk<&avg_pool2d>},
-    {"max_pool1d(Tensor input, int[] kernel_size, int[] stride=(), int[] padding=0, int[] dilation=1, bool ceil_mode=False) -> Tensor",
+    {"max_pool1d(Tensor input, int[] kernel_size, int[]? stride=None, int[] padding=0, int[] dilation=1, bool ceil_mode=False) -> Tensor",
      "The largest element of each window of the last dim.", kFunction | kNN, thunk<&max_pool1d>},
-    {"max_pool1d_with_indices(Tensor input, int[] kernel_size, int[] stride=(), int[] padding=0, int[] dilation=1, bool ceil_mode=False) -> (Tensor output, Tensor indices)",
+    {"max_pool1d_with_indices(Tensor input, int[] kernel_size, int[]? stride=None, int[] padding=0, int[] dilation=1, bool ceil_mode=False) -> (Tensor output, Tensor indices)",
      "max_pool1d and the place of each maximum.", kFunction | kNN, thunk<&max_pool1d_with_indices>},
-    {"avg_pool1d(Tensor input, int[] kernel_size, int[] stride=(), int[] padding=0, bool ceil_mode=False, bool count_include_pad=True) -> Tensor",
+    {"avg_pool1d(Tensor input, int[] kernel_size, int[]? stride=None, int[] padding=0, bool ceil_mode=False, bool count_include_pad=True) -> Tensor",
      "The mean of each window of the last dim.", kFunction | kNN, thunk<&avg_pool1d>},
 };
 

@@ -1181,6 +1181,8 @@ def dsplit(input: Tensor, indices: _int | Sequence[_int]) -> tuple[Tensor, ...]:
     """Cut along dim 2."""
 def dstack(tensors: Sequence[Tensor], *, out: Tensor | None = None) -> Tensor:
     """Joined in depth, along dim 2."""
+def einsum(equation: str, *operands: Tensor | Sequence[Tensor]) -> Tensor:
+    """Sums products of elements as the equation names their dims: einsum('bij,bjk->bik', a, b)."""
 def elu(input: Tensor, alpha: _float = 1.0) -> Tensor:
     """x above 0, alpha * (exp(x) - 1) below."""
 def embedding(input: Tensor, weight: Tensor, padding_idx: _int | None = None, max_norm: _float | None = None, norm_type: _float = 2.0, scale_grad_by_freq: _bool = False, sparse: _bool = False) -> Tensor:

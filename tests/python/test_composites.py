@@ -83,7 +83,9 @@ def test_activations_equal_pytorch(torch, rng, case, dtype):
         lambda t: getattr(functional(torch), name)(t, **options),
         [x],
         dtype,
-        1e-7 if dtype == "float64" and name in ("celu", "hardsigmoid") else None,  # PyTorch's 1 / alpha is a float32
+        1e-7
+        if dtype == "float64" and name in ("celu", "hardsigmoid")
+        else None,  # PyTorch's 1 / alpha is a float32
     )
 
 
@@ -381,7 +383,9 @@ def test_rms_norm_equals_pytorch(torch, rng, weighted):
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("affine", [(True, True), (True, False), (False, False)])  # PyTorch fails on a bias alone
+@pytest.mark.parametrize(
+    "affine", [(True, True), (True, False), (False, False)]
+)  # PyTorch fails on a bias alone
 @pytest.mark.parametrize("shape", [(4, 6), (4, 6, 5), (2, 6, 3, 7)])
 def test_group_norm_equals_pytorch(torch, rng, shape, affine):
     w, b = (rng.normal(size=6) if a else None for a in affine)
@@ -419,7 +423,9 @@ def test_batch_norm_equals_pytorch(torch, rng, shape, affine, training, dtype):
 def test_group_norm_takes_a_bias_alone(rng):
     x, b = fx.tensor(rng.normal(size=(2, 6, 5))), fx.tensor(rng.normal(size=6)).requires_grad_()
     y = _C.group_norm(x, 3, None, b)
-    np.testing.assert_allclose(y.detach().numpy(), (_C.group_norm(x, 3) + b.detach().view(6, 1)).numpy(), rtol=1e-12)
+    np.testing.assert_allclose(
+        y.detach().numpy(), (_C.group_norm(x, 3) + b.detach().view(6, 1)).numpy(), rtol=1e-12
+    )
     y.sum().backward()
     np.testing.assert_allclose(b.grad.numpy(), 10.0)
 
