@@ -2,6 +2,9 @@
 #pragma once
 
 #include "autograd/autograd.h"
+#include "nn/init.h"
+#include "nn/modules.h"
+#include "nn/optim.h"
 #include "ops/functions.h"
 #include "ops/operators.h"
 #include "tensor/tensor.h"

@@ -75,6 +75,49 @@ def test_writing_equals_numpy(rng, index):
     same(ours, theirs)
 
 
+def random_index(rng, shape):
+    """Slices, new axes, masks and lists that broadcast against each other, for some of the dims."""
+    space = tuple(rng.integers(1, 4, rng.integers(0, 3)))
+    index, dim = [], 0
+    while dim < len(shape):
+        kind = rng.integers(0, 6)
+        if kind == 0:
+            index.append(None)
+            continue
+        if kind == 1:
+            dims = rng.integers(1, len(shape) - dim + 1)
+            index.append(rng.random(shape[dim : dim + dims]) < 0.5)
+            dim += dims
+            continue
+        if kind in (2, 3):
+            own = tuple(1 if rng.random() < 0.3 else n for n in space) or (1,)
+            index.append(rng.integers(-shape[dim], shape[dim], own))
+        else:
+            bounds = [None if rng.random() < 0.4 else int(i) for i in rng.integers(-6, 7, 2)]
+            index.append(slice(*bounds, int(rng.choice([1, 2, -1, -2]))))
+        dim += 1
+    return tuple(index)
+
+
+@pytest.mark.parametrize("seed", range(400))
+def test_random_indices_equal_numpy(seed):
+    rng = np.random.default_rng(seed)
+    x = sample(rng, tuple(rng.integers(1, 5, rng.integers(1, 5))))
+    theirs = random_index(rng, x.shape)
+    ours = tuple(fx.tensor(i) if isinstance(i, np.ndarray) else i for i in theirs)
+    try:
+        expected = x[theirs]
+    except IndexError:  # lists and masks that do not broadcast
+        with pytest.raises((IndexError, RuntimeError)):
+            fx.tensor(x)[ours]
+        return
+    same(fx.tensor(x)[ours], expected)
+    written, values = fx.tensor(x), sample(rng, expected.shape)
+    written[ours] = fx.tensor(values)
+    x[theirs] = values
+    same(written, x)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_masks(rng, dtype):
     x = sample(rng, (4, 5), dtype)
