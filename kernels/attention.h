@@ -1,12 +1,13 @@
-// Scaled dot product attention and its gradient, a block of rows at a time: exact softmax over whole rows, excluded keys
-// absent from every sum. The weights never leave the cache.
+// Scaled dot product attention and its gradient, a block of rows at a time: exact softmax over
+// whole rows, excluded keys absent from every sum. The weights never leave the cache.
 #pragma once
 
 #include "kernels/tiles.h"
 
 namespace fluxion::kernels {
 
-/// boolean: true takes part. additive: added to the scaled score; -inf excludes. Either may be combined with `causal`.
+/// boolean: true takes part. additive: added to the scaled score; -inf excludes. Either may be
+/// combined with `causal`.
 enum class MaskKind : uint8_t { none, boolean, additive };
 inline constexpr int kMaskKinds = 3;
 
@@ -34,18 +35,20 @@ struct AttentionKernels {
   Kernel softmax[kMaskKinds], gradient[kMaskKinds], shift;
 };
 
-// Each has a query for the bytes of workspace that it wants, and returns kWorkspaceTooSmall if it gets less.
-// The bits of a row depend on its query and the keys and values that it sees, on nothing else.
+// Each has a query for the bytes of workspace that it wants, and returns kWorkspaceTooSmall if it
+// gets less. The bits of a row depend on its query and the keys and values that it sees, on nothing
+// else.
 
-/// out = weights v and, dense [batch, heads, queries] in the compute dtype, the logsumexp of each row's scores. Sums over keys
-/// go by logical key index (chunks of tiles.h). A row that excludes every key is zero, its logsumexp -inf.
+/// out = weights v and, dense [batch, heads, queries] in the compute dtype, the logsumexp of each
+/// row's scores. Sums over keys go by logical key index (chunks of tiles.h). A row that excludes
+/// every key is zero, its logsumexp -inf.
 size_t attention_workspace(const AttentionArgs&, const AttentionKernels&);
 int attention(Ctx&, const AttentionArgs&, const AttentionKernels&, const Sequence& out,
               void* logsumexp);
 
 /// Gradients of q, k and v, from the weights recomputed. With shift = sum of out * grad_out -
-/// grad_logsumexp in each row, the scores' gradient is weights * (grad_out v^T - shift) * scale. Sums over keys and over
-/// queries go in chunks of tiles.h, from +0.
+/// grad_logsumexp in each row, the scores' gradient is weights * (grad_out v^T - shift) * scale.
+/// Sums over keys and over queries go in chunks of tiles.h, from +0.
 struct AttentionGradient {
   Sequence out, grad_out;                  // depth stride 1
   const void *logsumexp, *grad_logsumexp;  // the latter may be null: zero

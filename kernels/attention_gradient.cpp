@@ -7,7 +7,8 @@ namespace fluxion::kernels {
 
 namespace {
 
-/// The plane of queries and keys is walked in blocks of kChunk x kChunk, so that every sum goes by whole chunks.
+/// The plane of queries and keys is walked in blocks of kChunk x kChunk, so that every sum goes by
+/// whole chunks.
 struct Plan {
   Plan(const AttentionArgs& args, const AttentionKernels& kernels)
       : a(args), bytes(elem_size(kernels.contraction.tiles.compute)) {

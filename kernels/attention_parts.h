@@ -41,7 +41,8 @@ class Head {
                 static_cast<int>(panel()), out);
   }
 
-  /// Steps of s as rows: where they stand if they are in the compute dtype, else widened in `scratch`.
+  /// Steps of s as rows: where they stand if they are in the compute dtype, else widened in
+  /// `scratch`.
   Left rows(const Sequence& s, Range steps, int64_t depth, char* scratch) const {
     if (a_.elem == tiles_.compute) return {row(s, steps.begin), s.step, s.depth};
     pack_panels(a_.elem, {row(s, steps.begin), s.depth, s.step}, depth, steps.size(),
@@ -49,7 +50,8 @@ class Head {
     return {scratch, depth, 1};
   }
 
-  /// out[r, j] = left[r, :] . panels[:, j] over the depth, for whole panels until `columns` are done.
+  /// out[r, j] = left[r, :] . panels[:, j] over the depth, for whole panels until `columns` are
+  /// done.
   void scores(const Left& left, int64_t rows, int64_t depth, const char* panels, int64_t columns,
               char* out, int64_t out_stride) const {
     const int64_t strides[] = {left.row_stride, left.k_stride}, sizes[] = {depth, 0};
@@ -60,7 +62,8 @@ class Head {
            &out_stride, sizes);
   }
 
-  /// out[r, :] += sum over steps of left[r, step] * panels[step, :]; those in `present` count in every row.
+  /// out[r, :] += sum over steps of left[r, step] * panels[step, :]; those in `present` count in
+  /// every row.
   void add_weighted(const Left& left, int64_t rows, int64_t steps, Range present,
                     const char* panels, int64_t panel_steps, int64_t columns, char* out,
                     int64_t out_stride) const {

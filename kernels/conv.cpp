@@ -14,7 +14,8 @@ constexpr int64_t kPlaneElements = 1 << 17;  // padded planes of a task: they st
 constexpr int64_t kSumElements = 1
                                  << 15;  // sums of a step: they stay in L2 until they are finished
 
-/// results[n, group, result, y, x] = sum over (tap, source) of weights * sources[n, group, source] around (y, x).
+/// results[n, group, result, y, x] = sum over (tap, source) of weights * sources[n, group, source]
+/// around (y, x).
 struct Window {
   int64_t n, groups, sources, results;
   Planes planes;
@@ -36,8 +37,9 @@ struct SortWeights {
     const From* from = static_cast<const From*>(w.weight) + row / w.results * w.weight_group +
                        row % w.results * w.weight_result;
     To* to = static_cast<To*>(out) + row * w.k();
-    for (int64_t tap = 0; tap < w.taps(); ++tap)
-      for (int64_t s = 0; s < w.sources; ++s) *to++ = convert<To>(from[s * w.weight_source + tap]);
+    for (int64_t s = 0; s < w.sources; ++s)
+      for (int64_t tap = 0; tap < w.taps(); ++tap)
+        to[tap * w.sources + s] = convert<To>(from[s * w.weight_source + tap]);
   }
 };
 
@@ -81,7 +83,8 @@ class Sliding {
   size_t slot_bytes() const { return planes_bytes_ + sums_bytes_; }
   int64_t tasks() const { return w_.n * w_.groups * row_blocks_ * result_blocks_; }
 
-  /// A task is one image, one group, a block of rows and of results; it steps over a few rows at a time.
+  /// A task is one image, one group, a block of rows and of results; it steps over a few rows at a
+  /// time.
   void cut() {
     Planes& p = w_.planes;
     const int64_t height = most(1, p.y.out), width = p.x.length(p.x.out);

@@ -1,4 +1,5 @@
-// Gradient of the weights: output channels are lanes, the steps of the contraction run over all pixels of all images.
+// Gradient of the weights: output channels are lanes, the steps of the contraction run over all
+// pixels of all images. Depthwise, every lane has planes of its own: they are stored lane by lane.
 #include <cstring>
 
 #include "kernels/conv.h"
@@ -16,9 +17,12 @@ constexpr int64_t kPlaneElements = 1 << 17;  // padded planes of a task: they st
 struct Plan {
   Plan(const ConvShape& shape, const ContractionKernels& kernels)
       : s(shape), tile(kernels.tiles.size) {
-    bytes = elem_size(kernels.tiles.compute);
-    channels = s.c / s.groups;
-    columns = s.oc / s.groups;
+    compute = kernels.tiles.compute;
+    bytes = elem_size(compute);
+    depthwise = s.groups > 1 && s.groups == s.c && s.groups == s.oc;
+    groups = depthwise ? 1 : s.groups;
+    channels = depthwise ? 1 : s.c / groups;
+    columns = s.oc / groups;
     taps = s.kh * s.kw;
     pixels = s.oh * s.ow;
     planes = {{s.h, s.oh, s.kh, s.dilation_h, s.stride_h, -s.pad_top, 1},
@@ -33,38 +37,51 @@ struct Plan {
     packed_bytes =
         align_up(static_cast<size_t>(packed_elements(max_columns, kChunk, tile.columns) * bytes));
     sums_bytes = align_up(static_cast<size_t>(max_rows * max_columns * bytes));
-    line_bytes = align_up(static_cast<size_t>(max_rows * bytes));
+    line_stride = divide_up(max_rows, 8) * 8;
+    line_bytes = align_up(static_cast<size_t>((tile.columns * line_stride + 8) * bytes));
+    spread_bytes =
+        depthwise ? align_up(static_cast<size_t>(tile.columns * planes.channel_elements() * bytes))
+                  : 0;
     offsets_bytes = align_up(static_cast<size_t>(max_rows + kChunk) * sizeof(int64_t));
     slots = static_cast<int>(most(1, least(least(s.threads, tasks()), kMaxSlots)));
   }
 
   int64_t rows() const { return channels * taps; }
   int64_t k() const { return s.n * pixels; }
-  int64_t image_elements() const { return max_channels * planes.channel_elements(); }
-  int64_t tasks() const { return s.groups * row_pieces * column_pieces; }
+  int64_t image_elements() const {
+    return (depthwise ? max_columns : max_channels) * planes.channel_elements();
+  }
+  int64_t tasks() const { return groups * row_pieces * column_pieces; }
   size_t slot_bytes() const {
-    return planes_bytes + packed_bytes + sums_bytes + line_bytes + offsets_bytes;
+    return planes_bytes + packed_bytes + sums_bytes + line_bytes + spread_bytes + offsets_bytes;
   }
   size_t workspace() const { return slot_bytes() * static_cast<size_t>(slots); }
 
   const ConvShape& s;
   TileSize tile;
-  int64_t bytes, channels, columns, taps, pixels;
+  Elem compute;
+  bool depthwise;
+  int64_t bytes, groups, channels, columns, taps, pixels;
   Planes planes;
   int64_t images;  // that one chunk may touch
   int64_t row_pieces, column_pieces = 1;
-  int64_t max_rows, max_channels, max_columns;
-  size_t planes_bytes, packed_bytes, sums_bytes, line_bytes, offsets_bytes;
+  int64_t max_rows, max_channels, max_columns, line_stride;
+  size_t planes_bytes, packed_bytes, sums_bytes, line_bytes, spread_bytes, offsets_bytes;
   int slots;
 
  private:
   /// Rows are cut so that a task's planes stay in cache; both sides so that all threads have work.
   void split() {
     const int64_t panels = most(1, divide_up(columns, tile.columns));
+    if (depthwise) {
+      row_pieces = 1;
+      column_pieces = panels;
+      return;
+    }
     row_pieces =
         least(most(1, channels),
               most(1, divide_up(images * channels * planes.channel_elements(), kPlaneElements)));
-    if (s.groups * row_pieces % s.threads == 0 || s.groups * row_pieces >= 4 * s.threads) return;
+    if (groups * row_pieces % s.threads == 0 || groups * row_pieces >= 4 * s.threads) return;
     if (rows() < 4 * tile.rows && panels % s.threads == 0) column_pieces = s.threads;
     else row_pieces = least(most(1, rows()), divide_up(row_pieces, s.threads) * s.threads);
   }
@@ -86,7 +103,8 @@ class Task {
     packed_ = planes_ + p_.planes_bytes;
     sums_ = packed_ + p_.packed_bytes;
     line_ = sums_ + p_.sums_bytes;
-    places_ = reinterpret_cast<int64_t*>(line_ + p_.line_bytes);
+    spread_ = line_ + p_.line_bytes;
+    places_ = reinterpret_cast<int64_t*>(spread_ + p_.spread_bytes);
     steps_ = places_ + p_.max_rows;
   }
 
@@ -109,7 +127,8 @@ class Task {
     for (int64_t k = chunk.begin; k < chunk.end;) {
       const int64_t image = k / p_.pixels, end = least(chunk.end, (image + 1) * p_.pixels);
       for (; filled_ <= image; ++filled_) fill(filled_);
-      const int64_t base = image % p_.images * p_.image_elements();
+      const int64_t base =
+          image % p_.images * (p_.depthwise ? p_.planes.channel_elements() : p_.image_elements());
       int64_t y = k % p_.pixels / p_.s.ow, x = k % p_.s.ow;
       for (int64_t i = k; i < end; ++i) {
         steps_[i - chunk.begin] = base + y * p_.planes.width() + x;
@@ -121,12 +140,28 @@ class Task {
   }
 
   void fill(int64_t image) {
+    const int64_t elements = p_.planes.channel_elements(), slot = image % p_.images;
+    if (p_.depthwise) return fill_lanes(image, elements, slot);
+    char* to = planes_ + slot * p_.image_elements() * p_.bytes;
+    for (int64_t c = first_channel_; c * p_.taps < rows_.end; ++c, to += elements * p_.bytes)
+      fill_channel(image, group_ * p_.channels + c, to);
+  }
+
+  /// [panel][image][element][lane]
+  void fill_lanes(int64_t image, int64_t elements, int64_t slot) {
+    const int64_t width = p_.tile.columns;
+    for (int64_t o = columns_.begin; o < columns_.end; o += width) {
+      const int64_t lanes = least(width, columns_.end - o), panel = (o - columns_.begin) / width;
+      for (int64_t l = 0; l < lanes; ++l)
+        fill_channel(image, o + l, spread_ + l * elements * p_.bytes);
+      pack_panels(p_.compute, {spread_, elements, 1}, lanes, elements, static_cast<int>(width),
+                  planes_ + (panel * p_.images + slot) * elements * width * p_.bytes);
+    }
+  }
+
+  void fill_channel(int64_t image, int64_t channel, char* to) {
     const int64_t plane = p_.s.h * p_.s.w * elem_size(p_.s.elem);
-    char* to = planes_ + image % p_.images * p_.image_elements() * p_.bytes;
-    for (int64_t c = first_channel_; c * p_.taps < rows_.end;
-         ++c, to += p_.planes.channel_elements() * p_.bytes)
-      fill_planes(p_.s.elem, input_ + (image * p_.s.c + group_ * p_.channels + c) * plane,
-                  p_.planes, 0, to);
+    fill_planes(p_.s.elem, input_ + (image * p_.s.c + channel) * plane, p_.planes, 0, to);
   }
 
   void pack(int64_t image, Range pixels, int64_t step, int64_t steps) {
@@ -142,30 +177,32 @@ class Task {
   void multiply(Range chunk) {
     const int64_t width = p_.tile.columns, sizes[] = {chunk.size(), chunk.begin > 0};
     const int64_t height = divide_up(rows_.size(), divide_up(rows_.size(), p_.tile.rows));
-    for (int64_t o = 0; o < columns_.size(); o += width)
+    const TileForm form = p_.depthwise ? TileForm::paired : TileForm::gathered;
+    for (int64_t o = 0; o < columns_.size(); o += width) {
+      char* planes =
+          planes_ + (p_.depthwise ? o * p_.images * p_.planes.channel_elements() * p_.bytes : 0);
       for (int64_t j = 0; j < rows_.size(); j += height) {
-        const Buf buffers[] = {{planes_, nullptr},
+        const Buf buffers[] = {{planes, nullptr},
                                {packed_ + o * chunk.size() * p_.bytes, &width},
                                {sums_ + (j * p_.max_columns + o) * p_.bytes, &p_.max_columns},
                                {places_ + j, nullptr},
                                {steps_, nullptr}};
-        kernels_.tiles(TileForm::gathered, least(height, rows_.size() - j))(buffers, sizes,
-                                                                            nullptr);
+        kernels_.tiles(form, least(height, rows_.size() - j))(buffers, sizes, nullptr);
       }
+    }
   }
 
   /// Columns of the sums are lines of the weights.
   void store(char* grad_weight) {
+    const int64_t width = p_.tile.columns, to = p_.rows();
     static constexpr int64_t kAny = 0;
-    const int64_t sizes[] = {1, rows_.size()};
-    for (int64_t o = columns_.begin; o < columns_.end; ++o) {
-      for (int64_t j = 0; j < rows_.size(); ++j)
-        std::memcpy(line_ + j * p_.bytes,
-                    sums_ + (j * p_.max_columns + o - columns_.begin) * p_.bytes,
-                    static_cast<size_t>(p_.bytes));
-      char* out = grad_weight +
-                  ((group_ * p_.columns + o) * p_.rows() + rows_.begin) * elem_size(p_.s.elem);
-      const Buf buffers[] = {{line_, &kAny}, {out, &kAny}, {nullptr, &kAny}};
+    for (int64_t o = columns_.begin; o < columns_.end; o += width) {
+      const int64_t lines = least(width, columns_.end - o), sizes[] = {lines, rows_.size()};
+      pack_panels(p_.compute, {sums_ + (o - columns_.begin) * p_.bytes, p_.max_columns, 1},
+                  rows_.size(), lines, static_cast<int>(p_.line_stride), line_);
+      char* out =
+          grad_weight + ((group_ * p_.columns + o) * to + rows_.begin) * elem_size(p_.s.elem);
+      const Buf buffers[] = {{line_, &p_.line_stride}, {out, &to}, {nullptr, &kAny}};
       kernels_.finish[static_cast<int>(BiasSide::none)](buffers, sizes, nullptr);
     }
   }
@@ -175,7 +212,7 @@ class Task {
   const char *grad_, *input_;
   int64_t group_, first_channel_, filled_ = 0;
   Range rows_, columns_;
-  char *planes_, *packed_, *sums_, *line_;
+  char *planes_, *packed_, *sums_, *line_, *spread_;
   int64_t *places_, *steps_;
 };
 
@@ -191,7 +228,7 @@ int conv_weight_gradient(Ctx& ctx, const ConvShape& s, const ContractionKernels&
   if (plan.rows() == 0 || plan.columns == 0) return kOk;
   if (ctx.workspace_bytes < plan.workspace()) return kWorkspaceTooSmall;
   const double work =
-      static_cast<double>(plan.k()) * static_cast<double>(s.groups * plan.rows() * plan.columns);
+      static_cast<double>(plan.k()) * static_cast<double>(plan.groups * plan.rows() * plan.columns);
   Slots slots(ctx.workspace, plan.slot_bytes(), plan.slots);
   run_tasks(ctx, plan.tasks(), work < 2e5, slots, [&](int64_t t, char* part) {
     Task(plan, kernels, grad_output, input, t, part).run(grad_weight);

@@ -1,4 +1,5 @@
-// Memory dtypes as C++ types, and their conversion to the dtype that contractions compute in. For drivers that move data.
+// Memory dtypes as C++ types, and their conversion to the dtype that contractions compute in. For
+// drivers that move data.
 #pragma once
 
 #include "kernels/kernel.h"

@@ -9,7 +9,8 @@ namespace fluxion::kernels {
 
 namespace {
 
-// Blocks of K x N are packed for L3, blocks of M x K for L2; a panel of B stays in L1 or streams from L2.
+// Blocks of K x N are packed for L3, blocks of M x K for L2; a panel of B stays in L1 or streams
+// from L2.
 constexpr int64_t kBlockK = 512;
 constexpr int64_t kBlockM = 120;
 constexpr int64_t kBlockN = 2048;

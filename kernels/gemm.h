@@ -1,4 +1,5 @@
-// Matrix products: C = A B (+ bias), any strides, batched. Blocking, packing and threads around emitted tiles.
+// Matrix products: C = A B (+ bias), any strides, batched. Blocking, packing and threads around
+// emitted tiles.
 #pragma once
 
 #include "kernels/tiles.h"
@@ -30,8 +31,9 @@ struct GemmArgs {
 /// Bytes of workspace that gemm() wants.
 size_t gemm_workspace(const GemmArgs& args, const ContractionKernels& kernels);
 
-/// Every element of C is the contraction over K in chunks (tiles.h), then the bias, rounded once to `out`: the bits depend on
-/// its row of A, its column of B and K, on nothing else. kWorkspaceTooSmall if the workspace is.
+/// Every element of C is the contraction over K in chunks (tiles.h), then the bias, rounded once to
+/// `out`: the bits depend on its row of A, its column of B and K, on nothing else.
+/// kWorkspaceTooSmall if the workspace is.
 int gemm(Ctx& ctx, const GemmArgs& args, const ContractionKernels& kernels);
 
 }  // namespace fluxion::kernels

@@ -13,8 +13,8 @@ typedef float F8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef double D4 __attribute__((vector_size(32), aligned(8), may_alias));
 #define UNROLL _Pragma("GCC unroll 8")
 
-/// Transposes 8 lanes x 8 steps; `row(i)` gives the address of a lane's steps. Rows of `out` are written in order, so that
-/// what spills over a width below 8 is overwritten by the next one.
+/// Transposes 8 lanes x 8 steps; `row(i)` gives the address of a lane's steps. Rows of `out` are
+/// written in order, so that what spills over a width below 8 is overwritten by the next one.
 template <class Row>
 inline void transpose_block(const Row& row, float* out, int64_t width) {
   F8 v[8], t[8];

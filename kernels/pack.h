@@ -1,4 +1,5 @@
-// Packing: strided elements of any memory dtype into panels of the dtype that contractions of it compute in.
+// Packing: strided elements of any memory dtype into panels of the dtype that contractions of it
+// compute in.
 #pragma once
 
 #include "kernels/kernel.h"
@@ -22,8 +23,8 @@ struct Lanes {
   int64_t lane_stride, k_stride;
 };
 
-/// out[panel][k][width] with lane = panel * width + place; lanes that do not exist are zero. Needs 8 elements of slack
-/// behind `out` if width is not a multiple of 8.
+/// out[panel][k][width] with lane = panel * width + place; lanes that do not exist are zero. Needs
+/// 8 elements of slack behind `out` if width is not a multiple of 8.
 void pack_panels(Elem from, const Lanes& in, int64_t lanes, int64_t k, int width, void* out);
 
 constexpr int64_t packed_elements(int64_t lanes, int64_t k, int width) {

@@ -1,13 +1,15 @@
-// Image planes laid out so that the patches of a convolution are plain offsets: padded with zeros, spread, and sorted by
-// phase, so that neighbouring results read neighbouring elements whatever the step.
+// Image planes laid out so that the patches of a convolution are plain offsets: padded with zeros,
+// spread, and sorted by phase, so that neighbouring results read neighbouring elements whatever the
+// step.
 #pragma once
 
 #include "kernels/kernel.h"
 
 namespace fluxion::kernels {
 
-/// One spatial axis: result o, tap t reads the logical place o * step + t * tap_step + origin of the source, whose element i
-/// stands at the logical place i * spread; every other place is zero. spread > 1 only with step = 1.
+/// One spatial axis: result o, tap t reads the logical place o * step + t * tap_step + origin of
+/// the source, whose element i stands at the logical place i * spread; every other place is zero.
+/// spread > 1 only with step = 1.
 struct Axis {
   int64_t in, out, taps;
   int64_t tap_step, step, origin, spread;
@@ -20,7 +22,8 @@ struct Axis {
   int64_t length(int64_t outs) const { return outs + reach() / step; }
 };
 
-/// Planes of rows that serve `rows` results of `y` and all of `x`: [channel][phase y][phase x][row][column].
+/// Planes of rows that serve `rows` results of `y` and all of `x`: [channel][phase y][phase
+/// x][row][column].
 struct Planes {
   Axis y, x;
   int64_t rows;
@@ -29,7 +32,8 @@ struct Planes {
   int64_t width() const { return x.length(x.out); }
   int64_t phase_elements() const { return height() * width(); }
   int64_t channel_elements() const { return y.step * x.step * phase_elements(); }
-  /// Where the patch element (channel, tap) of result 0 stands; results are `width()` apart along y and 1 along x.
+  /// Where the patch element (channel, tap) of result 0 stands; results are `width()` apart along y
+  /// and 1 along x.
   int64_t offset(int64_t channel, int64_t ty, int64_t tx) const {
     const int64_t dy = y.distance(ty), dx = x.distance(tx);
     return channel * channel_elements() + (dy % y.step * x.step + dx % x.step) * phase_elements() +
@@ -37,7 +41,8 @@ struct Planes {
   }
 };
 
-/// Fills the planes of one channel for the results from `first` on, converting to the compute dtype.
+/// Fills the planes of one channel for the results from `first` on, converting to the compute
+/// dtype.
 void fill_planes(Elem from, const void* source, const Planes& planes, int64_t first, void* out);
 
 }  // namespace fluxion::kernels

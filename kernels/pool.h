@@ -13,8 +13,8 @@ struct PoolShape {
   Elem elem;        // f32 or f64
 };
 
-/// The largest element of each window (NaN wins) and its flat place in the plane, which has less than 2^31 elements;
-/// padding never wins.
+/// The largest element of each window (NaN wins) and its flat place in the plane, which has less
+/// than 2^31 elements; padding never wins.
 void max_pool(const Ctx&, const PoolShape&, const void* x, void* y, int64_t* place);
 /// Adds each window's g to the place that won, window after window; gx starts as zeros.
 void max_pool_gradient(const Ctx&, const PoolShape&, const void* g, const int64_t* place, void* gx);

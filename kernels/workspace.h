@@ -38,7 +38,8 @@ class Slots {
 
 inline constexpr int kMaxSlots = 64;
 
-/// Runs task(t, part) for t in [0, tasks), in parallel unless `serial`, each with a part of the workspace.
+/// Runs task(t, part) for t in [0, tasks), in parallel unless `serial`, each with a part of the
+/// workspace.
 template <class Task>
 void run_tasks(const Ctx& ctx, int64_t tasks, bool serial, Slots& slots, const Task& task) {
   struct Call {

@@ -34,7 +34,7 @@ class Tile {
 
   void build() {
     for (int r = 0; r < rows_; ++r) {
-      a_row_.push_back(form_ == TileForm::gathered ? b_.load(kOffsets, r) : b_.stride(kA, 0) * r);
+      a_row_.push_back(gathers() ? b_.load(kOffsets, r) : b_.stride(kA, 0) * r);
       c_row_.push_back(b_.stride(kC, 0) * r);
     }
     if (form_ != TileForm::indirect) return panel(b_.integer(0));
@@ -72,14 +72,23 @@ class Tile {
     const Value place = a_step(k);
     std::vector<Value> next;
     for (int r = 0; r < rows_; ++r) {
-      const Value left = splat(b_.load(kA, a_row_[r] + place), width_);
+      const Value at = a_row_[r] + place;
+      if (form_ == TileForm::paired) {
+        for (int v = 0; v < vectors_; ++v) {
+          const Value left = b_.load(kA, (at * vectors_ + v) * width_, width_);
+          next.push_back(multiply_add(left, right[v], before[r * vectors_ + v]));
+        }
+        continue;
+      }
+      const Value left = splat(b_.load(kA, at), width_);
       for (int v = 0; v < vectors_; ++v)
         next.push_back(multiply_add(left, right[v], before[r * vectors_ + v]));
     }
     return next;
   }
 
-  /// Between `first` and `last` every row has every element; before and behind, a row's sum steps only over present ones.
+  /// Between `first` and `last` every row has every element; before and behind, a row's sum steps
+  /// only over present ones.
   void masked_chunk(Value begin, Value end) {
     const Value first = minimum(end, maximum(begin, b_.size(1))),
                 last = maximum(first, minimum(end, b_.size(2)));
@@ -125,10 +134,9 @@ class Tile {
   }
 
   Value zero() { return b_.constant({elem_, static_cast<uint8_t>(width_)}, 0); }
+  bool gathers() const { return form_ == TileForm::gathered || form_ == TileForm::paired; }
   /// Where step k stands in the rows of A.
-  Value a_step(Value k) {
-    return form_ == TileForm::gathered ? b_.load(kSteps, k) : k * b_.stride(kA, 1);
-  }
+  Value a_step(Value k) { return gathers() ? b_.load(kSteps, k) : k * b_.stride(kA, 1); }
 
   std::vector<Value> load_b(Value column, Value k) {
     const Value start =
@@ -161,7 +169,7 @@ class Tile {
 
 Function contraction_tile(std::string name, Elem compute, TileForm form, int rows, bool wide) {
   std::vector<Elem> args(3, compute);
-  if (form == TileForm::indirect || form == TileForm::gathered)
+  if (form == TileForm::indirect || form == TileForm::gathered || form == TileForm::paired)
     args.insert(args.end(), 2, Elem::i64);
   Builder b(std::move(name), std::move(args));
   Tile(b, compute, form, rows, wide).build();

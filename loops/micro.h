@@ -12,8 +12,8 @@ namespace fluxion::loops {
 Function contraction_tile(std::string name, Elem compute, kernels::TileForm form, int rows,
                           bool wide);
 
-/// out[r, j] = sums[r, j] (+ bias[j] or bias[r]), rounded once. args: sums, out (both with stride {row}), bias (stride {row} for
-/// BiasSide::rows); sizes = {rows, n}.
+/// out[r, j] = sums[r, j] (+ bias[j] or bias[r]), rounded once. args: sums, out (both with stride
+/// {row}), bias (stride {row} for BiasSide::rows); sizes = {rows, n}.
 Function finish_tile(std::string name, Elem compute, Elem out, kernels::BiasSide bias);
 
 }  // namespace fluxion::loops

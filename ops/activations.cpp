@@ -2,25 +2,24 @@
 #include <cmath>
 
 #include "ops/activation.h"
+#include "ops/normal_cdf.h"
 
 namespace fluxion {
 
 namespace {
 
-constexpr double kSqrtHalf = 0.7071067811865476;          // 1 / sqrt(2)
 constexpr double kInverseSqrtTwoPi = 0.3989422804014327;  // 1 / sqrt(2 pi)
 constexpr double kTanhScale = 0.7978845608028654;         // sqrt(2 / pi)
 constexpr double kTanhCubic = 0.044715;
 
 constexpr auto gelu_body = [](auto& b) {
   auto x = b.in(0);
-  return x * ((erf(x * kSqrtHalf) + 1) * 0.5);
+  return x * normal_cdf(x);
 };
 constexpr auto gelu_gradient = [](auto& b) {
   auto g = b.in(0), x = b.in(1);
-  auto below = (erf(x * kSqrtHalf) + 1) * 0.5;
   auto density = exp(x * x * -0.5) * kInverseSqrtTwoPi;
-  return g * (below + x * density);
+  return g * (normal_cdf(x) + x * density);
 };
 
 // Hendrycks & Gimpel's approximation, 0.5 z (1 + tanh u) = z sigmoid(2u).
@@ -38,7 +37,7 @@ constexpr auto gelu_tanh_gradient = [](auto& b) {
 
 constexpr auto silu_body = [](auto& b) {
   auto x = b.in(0);
-  return x * sigmoid(x);
+  return x / (exp(-x) + 1);
 };
 constexpr auto silu_gradient = [](auto& b) {
   auto g = b.in(0), x = b.in(1);
@@ -111,7 +110,9 @@ constinit OpDef kGeluBackward = activation_gradient<gelu_gradient>(
      .doc = "g * (Phi(x) + x * phi(x)), the normal distribution's cumulative and density.",
      .max_ulp = 8});
 constinit OpDef kGelu = activation<gelu_body, kGeluBackward>(
-    {.name = "gelu", .doc = "x * Phi(x) by erf (Hendrycks & Gimpel 2016).", .max_ulp = 4});
+    {.name = "gelu",
+     .doc = "x * Phi(x), Phi the normal distribution's cumulative (Hendrycks & Gimpel 2016).",
+     .max_ulp = 4});
 
 constinit OpDef kGeluTanhBackward = activation_gradient<gelu_tanh_gradient>(
     {.name = "gelu_tanh_backward", .doc = "The gradient of gelu_tanh.", .max_ulp = 8});
@@ -122,8 +123,8 @@ constinit OpDef kGeluTanh = activation<gelu_tanh_body, kGeluTanhBackward>(
 
 constinit OpDef kSiluBackward = activation_gradient<silu_gradient>(
     {.name = "silu_backward", .doc = "g * s * (1 + x * (1 - s)), s = sigmoid(x).", .max_ulp = 8});
-constinit OpDef kSilu =
-    activation<silu_body, kSiluBackward>({.name = "silu", .doc = "x * sigmoid(x).", .max_ulp = 3});
+constinit OpDef kSilu = activation<silu_body, kSiluBackward>(
+    {.name = "silu", .doc = "x / (1 + exp(-x)).", .max_ulp = 3});
 
 constinit OpDef kMishBackward = activation_gradient<mish_gradient>(
     {.name = "mish_backward", .doc = "The gradient of mish.", .max_ulp = 8});

@@ -1,4 +1,5 @@
-// Scaled dot product attention (Vaswani et al. 2017) and its gradient: one kernel each, the weights never stored.
+// Scaled dot product attention (Vaswani et al. 2017) and its gradient: one kernel each, the weights
+// never stored.
 #include "kernels/attention.h"
 
 #include <cmath>
@@ -385,10 +386,10 @@ Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, cons
   bool learns_mask =
       attn_mask.defined() && tracks_gradient(attn_mask) && thread_state().grad_enabled;
   if (dropout_p == 0 && !learns_mask) return fused(query, k, v, attn_mask, is_causal, factor);
-  Tensor weights =
-      softmax(masked_scores(query, k, {factor, is_causal, attn_mask.defined(), 0}, attn_mask), -1);
+  const Attrs attrs{factor, is_causal, attn_mask.defined(), 0};
+  Tensor weights = softmax(masked_scores(widen(query), widen(k), attrs, attn_mask), -1);
   if (dropout_p > 0) weights = dropout(weights, dropout_p, true);
-  return matmul(weights, v);
+  return rounded(matmul(weights, widen(v)), query.dtype());
 }
 
 namespace {

@@ -61,65 +61,12 @@ void forward_flat(Column& c) {
   c.store(5, variance);
 }
 
-/// x, factor, offset -> y; factor and offset per row, or per column
-void affine_by_rows(Row& r) {
-  Value factor = r.load(1), offset = r.load(2);
-  r.each([&](const auto& i) { r.store(3, i, loops::fma(r.load(0, i), factor, offset)); });
-}
-void affine_by_columns(Row& r) {
-  r.each(
-      [&](const auto& i) { r.store(3, i, loops::fma(r.load(0, i), r.load(1, i), r.load(2, i))); });
-}
-
-/// One row of channels: mean, variance, weight, bias -> factor, offset
-void factors(Row& r) {
-  r.each([&](const auto& i) {
-    Value factor = r.load(2, i) * loops::rsqrt(r.load(1, i) + r.param(0));
-    r.store(4, i, factor);
-    r.store(5, i, r.load(3, i) - r.load(0, i) * factor);
-  });
-}
-
-/// running mean and variance, batch mean and variance -> the new running ones; param: momentum, values / (values - 1)
-void running_update(Row& r) {
-  Value keep = 1 - r.param(0);
-  r.each([&](const auto& i) {
-    r.store(4, i, r.load(0, i) * keep + r.load(2, i) * r.param(0));
-    r.store(5, i, r.load(1, i) * keep + r.load(3, i) * r.param(1) * r.param(0));
-  });
-}
-
 constexpr Slot kSampleStatistics[] = {element, row, row};
 constexpr Slot kJoin[] = {element, element, column, column, column, column, column, column};
 constexpr Slot kFlat[] = {element, column, column, element, column, column};
-constexpr Slot kAffineRows[] = {element, row, row, element};
-constexpr Slot kAffineColumns[] = {element, column, column, element};
-constexpr Slot kFactors[] = {column, column, column, column, column, column};
-
 constexpr RowProgram kSampleStatisticsProgram{0, 1, kSampleStatistics, sample_statistics};
 constexpr ColumnProgram kJoinProgram{1, 4, kJoin, join_samples};
 constexpr ColumnProgram kFlatProgram{2, 3, kFlat, forward_flat};
-constexpr RowProgram kAffineByRows{3, 3, kAffineRows, affine_by_rows};
-constexpr RowProgram kAffineByColumns{4, 3, kAffineColumns, affine_by_columns};
-constexpr RowProgram kFactorsProgram{0, 4, kFactors, factors};
-constexpr RowProgram kUpdateProgram{0, 4, kFactors, running_update};
-
-Tensor or_constant(bool present, const Tensor& t, double value, int64_t channels, DType dtype) {
-  return present ? t : full(Ints({channels}), value, dtype);
-}
-
-/// y = x * factor + offset, per channel.
-void run_affine(const OpDef& op, const Tensor& x, const Tensor& factor, const Tensor& offset,
-                Tensor& y) {
-  ChannelShape s = channels_of(x.sizes());
-  DType compute = row_compute(x.dtype());
-  ensure(y, x.sizes(), x.dtype());
-  if (x.dim() == 2)
-    return run(op, kAffineByColumns, compute, s.samples, s.channels, {&x, &factor, &offset, &y});
-  Tensor f = per_sample(factor, s), o = per_sample(offset, s);
-  run(op, kAffineByRows, compute, s.samples * s.channels, s.positions, {&x, &f, &o, &y});
-}
-
 void eval_train(const Eval& e) {
   NoGrad plain;
   const auto& a = e.attrs<NormAttrs>();
@@ -146,21 +93,6 @@ void eval_train(const Eval& e) {
   run_affine(e.op, x, factor, offset, e.out[0]);
 }
 
-/// x * weight / sqrt(variance + eps) + the offset that belongs to it, in other ops.
-Tensor compose_affine(const Eval& e, const NormAttrs& a, const Tensor& mean, const Tensor& variance,
-                      size_t fixed) {
-  const Tensor& x = e.in[0];
-  ChannelShape s = channels_of(x.sizes());
-  DType compute = row_compute(x.dtype());
-  Tensor weight =
-      widen(or_constant(a.has_weight, e.in[fixed - 1 + a.has_weight], 1, s.channels, compute));
-  Tensor bias = widen(or_constant(a.has_bias, e.in.back(), 0, s.channels, compute));
-  Tensor factor = mul(weight, rsqrt(add(variance, number(a.eps)))),
-         offset = sub(bias, mul(mean, factor));
-  Tensor y = _fma(as_channels(widen(x), s), unsqueeze(factor, -1), unsqueeze(offset, -1));
-  return rounded(reshape(y, x.sizes()), x.dtype());
-}
-
 void compose_train(const Eval& e) {
   ChannelShape s = channels_of(e.in[0].sizes());
   Tensor x = as_channels(widen(e.in[0]), s), samples = number(static_cast<double>(s.samples));
@@ -181,20 +113,6 @@ void compose_train(const Eval& e) {
                    number(values));
   }
   e.out[0] = compose_affine(e, e.attrs<NormAttrs>(), e.out[1], e.out[2], 1);
-}
-
-void eval_fixed(const Eval& e) {
-  NoGrad plain;
-  const auto& a = e.attrs<NormAttrs>();
-  const Tensor& x = e.in[0];
-  int64_t channels = x.size(1);
-  DType compute = row_compute(x.dtype());
-  Tensor weight = or_constant(a.has_weight, e.in[2 + a.has_weight], 1, channels, compute);
-  Tensor bias = or_constant(a.has_bias, e.in.back(), 0, channels, compute);
-  Tensor factor = empty(Ints({channels}), compute), offset = empty(Ints({channels}), compute);
-  run(e.op, kFactorsProgram, compute, 1, channels,
-      {&e.in[1], &e.in[2], &weight, &bias, &factor, &offset}, &a.eps);
-  run_affine(e.op, x, factor, offset, e.out[0]);
 }
 
 void vjp_train(const Vjp& v) {
@@ -220,29 +138,7 @@ void vjp_train(const Vjp& v) {
   if (bias) v.result[1 + a.has_weight] = out[2];
 }
 
-constexpr SaveRule kSaves[] = {{3, 6}, {1, 6}, {}};
-
-struct UpdateAttrs {
-  double momentum, unbias;
-};
-constexpr Field kUpdateFields[] = {{"momentum", FieldKind::real, offsetof(UpdateAttrs, momentum),
-                                    "share of the batch in the new running values"},
-                                   {"unbias", FieldKind::real, offsetof(UpdateAttrs, unbias),
-                                    "values / (values - 1) of a channel"}};
-
-/// Samples of (x, `statistics` tensors of one element per channel, weight, bias).
-template <size_t Statistics>
-void samples(const OpDef&, SampleSink& sink) {
-  for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
-    for (const Shape& shape : {Shape{6, 5}, Shape{3, 5, 4}, Shape{2, 5, 3, 3}})
-      for (size_t affine : {0, 1}) {
-        NormAttrs a{1e-5, 0, static_cast<int64_t>(affine), static_cast<int64_t>(affine)};
-        SampleSink::Input per_channel{Shape{5}, row_compute(t), 0.5, 1.5};
-        const SampleSink::Input in[] = {
-            {shape, t}, per_channel, per_channel, per_channel, per_channel};
-        sink.add(std::span(in, 1 + Statistics + 2 * affine), &a, sizeof a);
-      }
-}
+constexpr SaveRule kSaves[] = {{3, 6}};  // every gradient comes from the one op
 
 }  // namespace
 
@@ -270,65 +166,11 @@ constinit OpDef kBatchNorm{
           emit(op, sink, kSampleStatisticsProgram);
           emit(op, sink, kJoinProgram);
           emit(op, sink, kFlatProgram);
-          emit(op, sink, kAffineByRows);
-          emit(op, sink, kAffineByColumns);
+          emit_affine(op, sink);
         },
     .cost = rowwise_cost,
-    .samples = samples<0>,
+    .samples = batch_norm_samples<0>,
     .max_ulp = 64};
-
-constinit OpDef kBatchNormEval{
-    .name = "batch_norm_eval",
-    .doc =
-        "fma(x, f, bias - mean * f) per channel, f = weight / sqrt(variance + eps); mean and variance are given.",
-    .inputs = 255,
-    .round = Round::fused,
-    .space = Space::opaque,
-    .attr_bytes = sizeof(NormAttrs),
-    .fields = kNormFields,
-    .infer = [](const TypeRule& t) { t.out[0] = t.in[0]; },
-    .eval = eval_fixed,
-    .composite =
-        [](const Eval& e) {
-          e.out[0] = compose_affine(e, e.attrs<NormAttrs>(), widen(e.in[1]), widen(e.in[2]), 3);
-        },
-    .kernels =
-        [](const OpDef& op, KernelSink& sink) {
-          emit(op, sink, kFactorsProgram);
-          emit(op, sink, kAffineByRows);
-          emit(op, sink, kAffineByColumns);
-        },
-    .cost = rowwise_cost,
-    .samples = samples<2>,
-    .max_ulp = 16};
-
-constinit OpDef kBatchNormUpdate{
-    .name = "batch_norm_update",
-    .doc =
-        "Running mean and variance moved towards the batch's: r * (1 - momentum) + b * momentum.",
-    .inputs = 4,
-    .outputs = 2,
-    .round = Round::fused,
-    .space = Space::elementwise,
-    .attr_bytes = sizeof(UpdateAttrs),
-    .fields = kUpdateFields,
-    .infer = [](const TypeRule& t) { t.out[0] = t.in[0], t.out[1] = t.in[1]; },
-    .eval =
-        [](const Eval& e) {
-          for (int k : {0, 1}) ensure(e.out[k], e.in[k].sizes(), e.in[k].dtype());
-          run(e.op, kUpdateProgram, row_compute(e.in[0].dtype()), 1, e.in[0].numel(),
-              {&e.in[0], &e.in[1], &e.in[2], &e.in[3], &e.out[0], &e.out[1]},
-              &e.attrs<UpdateAttrs>().momentum);
-        },
-    .kernels = [](const OpDef& op, KernelSink& sink) { emit(op, sink, kUpdateProgram); },
-    .cost = cheap_cost,
-    .samples =
-        [](const OpDef&, SampleSink& sink) {
-          UpdateAttrs a{0.125, 1.25};
-          const SampleSink::Input in[] = {{Shape{7}}, {Shape{7}}, {Shape{7}}, {Shape{7}}};
-          sink.add(in, &a, sizeof a);
-        },
-    .max_ulp = 4};
 
 Tensor batch_norm(const Tensor& x, const Tensor& running_mean, const Tensor& running_var,
                   const Tensor& weight, const Tensor& bias, bool training, double momentum,

@@ -11,7 +11,12 @@ struct BatchNormGradAttrs {
   int64_t has_weight;
 };
 
-extern OpDef kBatchNormBackward;
+/// Attributes of batch_norm_update.
+struct UpdateAttrs {
+  double momentum, unbias;
+};
+
+extern OpDef kBatchNormBackward, kBatchNormEval, kBatchNormUpdate;
 
 struct ChannelShape {
   int64_t samples, channels, positions;
@@ -27,5 +32,30 @@ inline Tensor as_channels(const Tensor& x, const ChannelShape& s) {
 }
 /// A value per channel as it broadcasts against x.
 Tensor over_channels(const Tensor& t, const Tensor& x);
+
+/// The tensor if it is there, else one value per channel.
+Tensor or_constant(bool present, const Tensor& t, double value, int64_t channels, DType dtype);
+
+/// Variants 3 and 4 of an op: y = fma(x, factor, offset), per channel.
+void emit_affine(const OpDef& op, KernelSink& sink);
+void run_affine(const OpDef& op, const Tensor& x, const Tensor& factor, const Tensor& offset,
+                Tensor& y);
+/// x normalised, scaled and shifted, in other ops; `fixed` inputs stand before weight and bias.
+Tensor compose_affine(const Eval& e, const NormAttrs& a, const Tensor& mean, const Tensor& variance,
+                      size_t fixed);
+
+/// Samples of (x, `statistics` tensors of one element per channel, weight, bias).
+template <size_t Statistics>
+void batch_norm_samples(const OpDef&, SampleSink& sink) {
+  for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
+    for (const Shape& shape : {Shape{6, 5}, Shape{3, 5, 4}, Shape{2, 5, 3, 3}})
+      for (size_t affine : {0, 1}) {
+        NormAttrs a{1e-5, 0, static_cast<int64_t>(affine), static_cast<int64_t>(affine)};
+        SampleSink::Input per_channel{Shape{5}, row_compute(t), 0.5, 1.5};
+        const SampleSink::Input in[] = {
+            {shape, t}, per_channel, per_channel, per_channel, per_channel};
+        sink.add(std::span(in, 1 + Statistics + 2 * affine), &a, sizeof a);
+      }
+}
 
 }  // namespace fluxion

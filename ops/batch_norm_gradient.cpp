@@ -128,16 +128,6 @@ constexpr Field kFields[] = {
 
 }  // namespace
 
-Tensor per_sample(const Tensor& t, const ChannelShape& s) {
-  return dense(expand(t, Ints({s.samples, s.channels})));
-}
-
-Tensor over_channels(const Tensor& t, const Tensor& x) {
-  Shape shape(static_cast<size_t>(x.dim() - 1), 1);
-  shape[0] = t.numel();
-  return reshape(t, shape);
-}
-
 constinit OpDef kBatchNormBackward{
     .name = "batch_norm_backward",
     .doc = "Gradients of batch_norm: (g, x, mean, variance, [weight]) -> (dx, dweight, dbias).",

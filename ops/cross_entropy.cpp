@@ -1,7 +1,6 @@
 // Cross entropy of logits with class indices: log-softmax, pick, weigh, smooth and reduce in one op.
 #include "ops/cross_entropy.h"
 
-#include "loops/math.h"
 #include "ops/copy.h"
 #include "tensor/thread_state.h"
 
@@ -15,8 +14,8 @@ namespace {
 
 /// Kernel parameters.
 struct Params {
-  double ignore_index, hard, soft,
-      weights;  // 1 - smoothing, smoothing / classes, sum of the weights
+  double ignore_index;
+  double hard, soft, weights;  // 1 - smoothing, smoothing / classes, sum of the weights
 };
 
 struct Target {
@@ -50,10 +49,8 @@ Value picked(const Column& c, int arg, Value place) {
 /// logits, target, weights -> loss, logsumexp, weight of the target
 template <class L, bool Smooth>
 void forward(L& l) {
-  Value most = l.reduce_max([&](const auto& i) -> Term { return l.load(0, i); });
-  Value sum = l.reduce_sum(
-      [&](const auto& i) -> Term { return loops::exp_nonpositive(l.load(0, i) - most); });
-  Value log_sum = loops::log(sum);
+  Value most = largest(l);
+  Value log_sum = loops::log(sum_of_exponentials(l, most));
   Target t = load_target(l, 1);
   Value weight = picked(l, 2, t.place);
   Value loss = -((picked(l, 0, t.place) - most - log_sum) * weight);
@@ -87,22 +84,18 @@ constexpr Slot kForwardColumns[] = {element, {column, DType::i64}, row, column, 
 constexpr Slot kGradientRows[] = {row, element, {row, DType::i64}, row, column, element};
 constexpr Slot kGradientColumns[] = {column, element, {column, DType::i64}, column, row, element};
 
-constexpr CrossEntropyPrograms kForward[] = {{{0, 3, kForwardRows, forward<Row, false>, 1},
-                                              {1, 3, kForwardColumns, forward<Column, false>, 1}},
-                                             {{2, 3, kForwardRows, forward<Row, true>, 1},
-                                              {3, 3, kForwardColumns, forward<Column, true>, 1}}};
-constexpr CrossEntropyPrograms kGradient[] = {
-    {{0, 5, kGradientRows, gradient<Row, false>, 1},
-     {1, 5, kGradientColumns, gradient<Column, false>, 1}},
-    {{2, 5, kGradientRows, gradient<Row, true>, 1},
-     {3, 5, kGradientColumns, gradient<Column, true>, 1}}};
+constexpr AlongPrograms kForward[] = {{{0, 3, kForwardRows, forward<Row, false>, 1},
+                                       {1, 3, kForwardColumns, forward<Column, false>, 1}},
+                                      {{2, 3, kForwardRows, forward<Row, true>, 1},
+                                       {3, 3, kForwardColumns, forward<Column, true>, 1}}};
+constexpr AlongPrograms kGradient[] = {{{0, 5, kGradientRows, gradient<Row, false>, 1},
+                                        {1, 5, kGradientColumns, gradient<Column, false>, 1}},
+                                       {{2, 5, kGradientRows, gradient<Row, true>, 1},
+                                        {3, 5, kGradientColumns, gradient<Column, true>, 1}}};
 
-template <const CrossEntropyPrograms (&P)[2]>
+template <const AlongPrograms (&P)[2]>
 void kernels_of(const OpDef& op, KernelSink& sink) {
-  for (const CrossEntropyPrograms& p : P) {
-    emit(op, sink, p.rows);
-    emit(op, sink, p.columns);
-  }
+  for (const AlongPrograms& p : P) emit(op, sink, p);
 }
 
 Params params_of(const CrossEntropyAttrs& a, int64_t classes) {
@@ -121,9 +114,9 @@ void eval(const Eval& e) {
   Tensor entries = empty(target.sizes(), compute), weight = empty(target.sizes(), compute);
   ensure(e.out[1], target.sizes(), compute);
   Params p = params_of(a, along_classes.n);
-  const CrossEntropyPrograms& programs = kForward[a.label_smoothing != 0];
-  run(e.op, programs.rows, programs.columns, compute, along_classes,
-      {&x, &target, &weights, &entries, &e.out[1], &weight}, &p.ignore_index);
+  const AlongPrograms& programs = kForward[a.label_smoothing != 0];
+  run(e.op, programs, compute, along_classes, {&x, &target, &weights, &entries, &e.out[1], &weight},
+      &p.ignore_index);
   if (a.reduction == kReduceMean) e.out[2] = sum(flatten(weight), Ints({0}));
   e.out[0] = to_dtype(reduce_entries(entries, e.out[2], a.reduction), x.dtype());
 }
@@ -176,9 +169,9 @@ void eval_gradient(const Eval& e) {
   if (a.label_smoothing != 0)
     p.weights =
         a.has_weight ? sum(widen(e.in[5]), Ints({0})).item() : static_cast<double>(along_classes.n);
-  const CrossEntropyPrograms& programs = kGradient[a.label_smoothing != 0];
-  run(e.op, programs.rows, programs.columns, compute, along_classes,
-      {&g, &x, &target, &e.in[3], &weights, &e.out[0]}, &p.ignore_index);
+  const AlongPrograms& programs = kGradient[a.label_smoothing != 0];
+  run(e.op, programs, compute, along_classes, {&g, &x, &target, &e.in[3], &weights, &e.out[0]},
+      &p.ignore_index);
 }
 
 void compose_gradient(const Eval& e) {

@@ -38,10 +38,4 @@ Tensor reduce_entries(const Tensor& entries, const Tensor& total, int64_t reduct
 /// The gradient of each entry, dense, from the gradient of the first output.
 Tensor entry_gradients(const Tensor& g, const Tensor& total, int64_t reduction, Ints shape);
 
-/// The two programs of one body.
-struct CrossEntropyPrograms {
-  RowProgram rows;
-  ColumnProgram columns;
-};
-
 }  // namespace fluxion

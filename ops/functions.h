@@ -188,6 +188,9 @@ Tensor put(const Tensor& input, const Tensor& index, const Tensor& source, bool 
 // layer_norm.cpp
 Tensor layer_norm(const Tensor& input, Ints normalized_shape, const Tensor& weight = {}, const Tensor& bias = {}, double eps = 1e-05);
 
+// logsumexp.cpp
+Tensor logsumexp(const Tensor& input, Ints dim, bool keepdim = false);
+
 // losses.cpp
 Tensor mse_loss(const Tensor& input, const Tensor& target, OptBool size_average = {}, OptBool reduce = {}, std::string_view reduction = "mean", const Tensor& weight = {});
 Tensor l1_loss(const Tensor& input, const Tensor& target, OptBool size_average = {}, OptBool reduce = {}, std::string_view reduction = "mean", const Tensor& weight = {});
@@ -251,6 +254,8 @@ Tensor randint_like(const Tensor& input, int64_t low, int64_t high, OptDType dty
 Tensor randint_like(const Tensor& input, int64_t high, OptDType dtype = {});
 Tensor normal(const Tensor& mean, const Tensor& std = Scalar(1.0).tensor(), OptInts size = {}, Generator* generator = nullptr, OptDType dtype = {});
 Tensor bernoulli(const Tensor& input, OptDouble p = {}, Generator* generator = nullptr);
+
+// random_fill.cpp
 Tensor uniform_(const Tensor& input, double from = 0, double to = 1, Generator* generator = nullptr);
 Tensor normal_(const Tensor& input, double mean = 0, double std = 1, Generator* generator = nullptr);
 Tensor bernoulli_(const Tensor& input, const Tensor& p = Scalar(0.5).tensor(), Generator* generator = nullptr);
@@ -313,7 +318,6 @@ Tensor cross_entropy(const Tensor& input, const Tensor& target, const Tensor& we
 Tensor softmax(const Tensor& input, int64_t dim, OptDType dtype = {});
 Tensor log_softmax(const Tensor& input, int64_t dim, OptDType dtype = {});
 Tensor softmin(const Tensor& input, int64_t dim, OptDType dtype = {});
-Tensor logsumexp(const Tensor& input, Ints dim, bool keepdim = false);
 
 // sort.cpp
 std::tuple<Tensor, Tensor> sort(const Tensor& input, int64_t dim = -1, bool descending = false, bool stable = false);

@@ -1,5 +1,6 @@
 // layer_norm: rows of the trailing dims brought to mean 0 and variance 1 (Ba et al. 2016).
 #include "ops/norms.h"
+#include "tensor/thread_state.h"
 
 namespace fluxion {
 
@@ -29,49 +30,50 @@ void forward(Row& r) {
   r.store_row(y + 2, scale);
 }
 
-/// g, x, mean, scale, [weight] -> gradient of x
-template <bool Weight>
-void input_gradient(Row& r) {
-  Value mean = r.load(2), scale = r.load(3);
+/// g, x, mean, scale, [weight] -> [gradient of x], [sums: gradients of weight and bias]
+template <bool Weight, bool Input, bool Sums>
+void gradients(Row& r) {
+  constexpr int dx = 4 + Weight, dweight = dx + Input, dbias = dweight + 1;
+  Value mean = r.load(2), scale = r.load(3), drift, stretch;
   auto weighted = [&](const auto& i) {
     return Weight ? r.load(0, i) * r.load(4, i) : r.load(0, i);
   };
   auto normal = [&](const auto& i) { return (r.load(1, i) - mean) * scale; };
-  auto sums = r.reduce({Binary::add, Binary::add}, [&](const auto& i) -> std::vector<Term> {
-    Value g = weighted(i);
-    return {g, g * normal(i)};
-  });
-  Value drift = sums[0] / r.count(), stretch = sums[1] / r.count();
+  if constexpr (Input) {
+    auto sums = r.reduce({Binary::add, Binary::add}, [&](const auto& i) -> std::vector<Term> {
+      Value g = weighted(i);
+      return {g, g * normal(i)};
+    });
+    drift = sums[0] / r.count(), stretch = sums[1] / r.count();
+  }
   r.each([&](const auto& i) {
-    r.store(4 + Weight, i, (weighted(i) - drift - normal(i) * stretch) * scale);
+    if constexpr (Input) r.store(dx, i, (weighted(i) - drift - normal(i) * stretch) * scale);
+    if constexpr (Sums) {
+      r.store(dweight, i, r.load(dweight, i) + r.load(0, i) * normal(i));
+      r.store(dbias, i, r.load(dbias, i) + r.load(0, i));
+    }
   });
-}
-
-/// g, x, mean, scale -> gradients of weight and bias
-void weight_gradient(Column& c) {
-  auto sums = c.reduce({Binary::add, Binary::add}, [&](const auto& i) -> std::vector<Term> {
-    Value g = c.load(0, i);
-    return {g * ((c.load(1, i) - c.load(2, i)) * c.load(3, i)), g};
-  });
-  c.store(4, sums[0]);
-  c.store(5, sums[1]);
 }
 
 constexpr auto element = Extent::element, column = Extent::column, row = Extent::row;
 constexpr Slot kPlain[] = {element, element, row, row};
 constexpr Slot kOne[] = {element, column, element, row, row};
 constexpr Slot kBoth[] = {element, column, column, element, row, row};
-constexpr Slot kInputGradient[] = {element, element, row, row, element};
-constexpr Slot kWeightedInputGradient[] = {element, element, row, row, column, element};
-constexpr Slot kWeightGradient[] = {element, element, row, row, column, column};
+constexpr Slot kInput[] = {element, element, row, row, element};
+constexpr Slot kWeightedInput[] = {element, element, row, row, column, element};
+constexpr Slot kSums[] = {element, element, row, row, column, column};
+constexpr Slot kAll[] = {element, element, row, row, element, column, column};
+constexpr Slot kWeightedAll[] = {element, element, row, row, column, element, column, column};
 
 constexpr RowProgram kForward[] = {{0, 1, kPlain, forward<false, false>},
                                    {1, 2, kOne, forward<true, false>},
                                    {2, 2, kOne, forward<false, true>},
                                    {3, 3, kBoth, forward<true, true>}};
-constexpr RowProgram kInputGradients[] = {{0, 4, kInputGradient, input_gradient<false>},
-                                          {1, 5, kWeightedInputGradient, input_gradient<true>}};
-constexpr ColumnProgram kWeightGradients{2, 4, kWeightGradient, weight_gradient};
+constexpr RowProgram kGradients[] = {{0, 4, kInput, gradients<false, true, false>},
+                                     {1, 5, kWeightedInput, gradients<true, true, false>},
+                                     {2, 4, kSums, gradients<false, false, true>},
+                                     {3, 4, kAll, gradients<false, true, true>},
+                                     {4, 5, kWeightedAll, gradients<true, true, true>}};
 
 void eval(const Eval& e) {
   const auto& a = e.attrs<NormAttrs>();
@@ -102,23 +104,23 @@ void compose(const Eval& e) {
 }
 
 void eval_gradient(const Eval& e) {
+  NoGrad plain;
   const auto& a = e.attrs<NormGradAttrs>();
   const Tensor &g = e.in[0], &x = e.in[1], &mean = e.in[2], &scale = e.in[3];
   auto [rows, n] = rows_of(x.sizes(), static_cast<size_t>(a.dims));
   DType compute = row_compute(x.dtype());
-  if (a.want_input) {
-    ensure(e.out[0], x.sizes(), x.dtype());
-    TensorRefs operands{&g, &x, &mean, &scale};
-    operands.add_if(a.has_weight, &e.in.back());
-    operands.add_if(true, &e.out[0]);
-    run(e.op, kInputGradients[a.has_weight], compute, rows, n, operands);
+  bool sums = a.want_weight || a.want_bias, weighted = a.has_weight && a.want_input;
+  TensorRefs operands{&g, &x, &mean, &scale};
+  operands.add_if(weighted, &e.in.back());
+  if (a.want_input) ensure(e.out[0], x.sizes(), x.dtype());
+  operands.add_if(a.want_input, &e.out[0]);
+  if (!sums) return run(e.op, kGradients[weighted], compute, rows, n, operands);
+  for (int k : {1, 2}) {
+    ensure(e.out[k], x.sizes().last(static_cast<size_t>(a.dims)),
+           a.has_weight ? e.in.back().dtype() : x.dtype());
+    operands.add_if(true, &e.out[k]);
   }
-  if (a.want_weight || a.want_bias) {
-    DType dtype = a.has_weight ? e.in.back().dtype() : x.dtype();
-    Ints shape = x.sizes().last(static_cast<size_t>(a.dims));
-    for (int k : {1, 2}) ensure(e.out[k], shape, dtype);
-    run(e.op, kWeightGradients, compute, 1, rows, n, {&g, &x, &mean, &scale, &e.out[1], &e.out[2]});
-  }
+  run_column_sums(e.op, kGradients[a.want_input ? 3 + weighted : 2], compute, rows, n, operands);
 }
 
 void compose_gradient(const Eval& e) {
@@ -144,7 +146,7 @@ void compose_gradient(const Eval& e) {
   }
 }
 
-constexpr SaveRule kSaves[] = {{3, 6}, {1, 6}, {}};
+constexpr SaveRule kSaves[] = {{3, 6}, {1, 6}};
 
 /// The statistics are outputs too; their gradients arrive when a gradient of ours is differentiated.
 Tensor through_statistics(const Vjp& v, Tensor dx) {
@@ -183,8 +185,7 @@ constinit OpDef kLayerNormBackward{
     .composite = compose_gradient,
     .kernels =
         [](const OpDef& op, KernelSink& sink) {
-          for (const RowProgram& p : kInputGradients) emit(op, sink, p);
-          emit(op, sink, kWeightGradients);
+          for (const RowProgram& p : kGradients) emit(op, sink, p);
         },
     .cost = rowwise_cost,
     .samples =

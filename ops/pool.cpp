@@ -209,8 +209,8 @@ int64_t pooled_size(int64_t in, int64_t k, int64_t stride, int64_t pad, int64_t 
   return n;
 }
 
-PoolAttrs attrs_for(const char* op, const Tensor& x, Ints kernel, Ints stride, Ints padding,
-                    Ints dilation, bool ceil_mode) {
+PoolAttrs attrs_for(const char* op, const Tensor& x, Ints kernel, OptInts given_stride,
+                    Ints padding, Ints dilation, bool ceil_mode) {
   if (x.dim() != 4 || !is_floating(x.dtype()))
     fail(ErrorKind::runtime, "{}: needs a floating tensor [n, c, h, w] or [c, h, w], got {}", op,
          type_text(x));
@@ -255,7 +255,7 @@ Tensor unbatched(const Tensor& y, const Tensor& like) {
 }  // namespace
 
 std::tuple<Tensor, Tensor> max_pool2d_with_indices(const Tensor& input, Ints kernel_size,
-                                                   Ints stride, Ints padding, Ints dilation,
+                                                   OptInts stride, Ints padding, Ints dilation,
                                                    bool ceil_mode) {
   Tensor x = batched(input);
   PoolAttrs a = attrs_for("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode);
@@ -285,7 +285,7 @@ Shape flat_window(Ints v, int64_t one) { return Shape{one, v[0]}; }
 }  // namespace
 
 std::tuple<Tensor, Tensor> max_pool1d_with_indices(const Tensor& input, Ints kernel_size,
-                                                   Ints stride, Ints padding, Ints dilation,
+                                                   OptInts stride, Ints padding, Ints dilation,
                                                    bool ceil_mode) {
   auto [y, place] =
       max_pool2d_with_indices(unsqueeze(input, -2), flat_window(kernel_size, 1),

@@ -1,4 +1,4 @@
-// Random tensors: uniform, normal, integers and coin flips, as new tensors and as fills.
+// Random tensors: uniform, normal, integers and coin flips.
 #include "ops/random.h"
 
 #include <cmath>
@@ -7,7 +7,6 @@
 #include "ops/copy.h"
 #include "ops/elementwise.h"
 #include "ops/functions.h"
-#include "ops/inplace.h"
 #include "ops/kernel_sink.h"
 
 namespace fluxion {
@@ -17,11 +16,6 @@ using loops::Value;
 
 namespace {
 
-struct DrawAttrs {
-  double a, b;  // low, high - low; mean, std
-  int64_t dtype;
-  Dims shape;
-};
 constexpr Field kUniformFields[] = {
     {"low", FieldKind::real, offsetof(DrawAttrs, a), "least value"},
     {"range", FieldKind::real, offsetof(DrawAttrs, b), "upper bound minus least value"},
@@ -228,11 +222,6 @@ constinit OpDef kRandint{.name = "random_integers",
 
 namespace {
 
-DType floating(const char* op, DType t) {
-  if (!is_floating(t)) fail(ErrorKind::runtime, "{}: needs a floating dtype, got {}", op, name(t));
-  return t;
-}
-
 void check_draw(const char* op, Ints size) {
   for (int64_t s : size)
     if (s < 0)
@@ -243,24 +232,22 @@ void check_draw(const char* op, Ints size) {
 Tensor draw(const OpDef& op, const char* called, Ints size, double a, double b, DType dtype,
             Generator* g, bool requires_grad = false) {
   check_draw(called, size);
-  Tensor t = apply(op, DrawAttrs{a, b, static_cast<int64_t>(floating(called, dtype)), size},
+  Tensor t = apply(op, DrawAttrs{a, b, static_cast<int64_t>(check_floating(called, dtype)), size},
                    {next_state(g)});
   if (requires_grad) t.set_requires_grad(true);
   return t;
 }
 
-Tensor fill(const OpDef& op, const char* called, const Tensor& self, double a, double b,
-            Generator* g) {
-  DrawAttrs attrs{a, b, static_cast<int64_t>(floating(called, self.dtype())), self.sizes()};
-  const Tensor state[] = {next_state(g)};
-  return apply_into(self, op, &attrs, state);
+}  // namespace
+
+DType check_floating(const char* op, DType t) {
+  if (!is_floating(t)) fail(ErrorKind::runtime, "{}: needs a floating dtype, got {}", op, name(t));
+  return t;
 }
 
 void check_std(const char* op, double std) {
   if (!(std >= 0)) fail(ErrorKind::runtime, "{}: std must not be negative, got {}", op, std);
 }
-
-}  // namespace
 
 Tensor rand(Ints size, Generator* generator, OptDType dtype, bool requires_grad) {
   return draw(kUniform, "rand", size, 0, 1, dtype.value_or(default_dtype()), generator,
@@ -316,41 +303,13 @@ Tensor normal(const Tensor& mean, const Tensor& std, OptInts size, Generator* ge
 }
 
 Tensor bernoulli(const Tensor& input, OptDouble p, Generator* generator) {
-  Tensor probability = p ? full(input.sizes(), *p, floating("bernoulli", input.dtype())) : input;
-  floating("bernoulli", probability.dtype());
+  Tensor probability =
+      p ? full(input.sizes(), *p, check_floating("bernoulli", input.dtype())) : input;
+  check_floating("bernoulli", probability.dtype());
   if (probability.numel() &&
       !all(logical_and(ge(probability, number(0)), le(probability, number(1)))).item_int())
     fail(ErrorKind::runtime, "bernoulli: probabilities must be between 0 and 1");
   return apply(kBernoulli, {probability, next_state(generator)});
-}
-
-Tensor uniform_(const Tensor& self, double from, double to, Generator* generator) {
-  if (!(from <= to)) fail(ErrorKind::runtime, "uniform_: from {} must not exceed to {}", from, to);
-  return fill(kUniform, "uniform_", self, from, to - from, generator);
-}
-Tensor normal_(const Tensor& self, double mean, double std, Generator* generator) {
-  check_std("normal_", std);
-  return fill(kNormal, "normal_", self, mean, std, generator);
-}
-Tensor bernoulli_(const Tensor& self, const Tensor& p, Generator* generator) {
-  Tensor probability =
-      to_dtype(expand(p, self.sizes()), is_floating(self.dtype()) ? self.dtype() : default_dtype());
-  assign(self, bernoulli(probability, {}, generator));
-  return self;
-}
-Tensor exponential_(const Tensor& self, double lambd, Generator* generator) {
-  if (!(lambd > 0)) fail(ErrorKind::runtime, "exponential_: lambd must be positive, got {}", lambd);
-  Tensor u = draw(kUniform, "exponential_", self.sizes(), 0, 1, self.dtype(), generator);
-  assign(self, mul(log1p(neg(u)), number(-1 / lambd)));
-  return self;
-}
-Tensor random_(const Tensor& self, OptInt from, OptInt to, Generator* generator) {
-  // random_(to), random_(from, to), or the whole range of integers that the dtype holds exactly
-  constexpr int digits[kDTypes] = {1, 8, 7, 15, 31, 62, 11, 8, 24, 53};
-  int64_t low = from && to ? *from : 0;
-  int64_t high = to ? *to : from ? *from : int64_t{1} << digits[static_cast<int>(self.dtype())];
-  assign(self, randint(low, high, self.sizes(), generator, {}, false));
-  return self;
 }
 
 namespace {
@@ -383,17 +342,6 @@ const Function kFunctions[] = {
      kFunction, thunk<&normal>},
     {"bernoulli(Tensor input, float? p=None, *, Generator? generator=None) -> Tensor",
      "1 with probability input (or p), else 0.", kFunction | kMethod, thunk<&bernoulli>},
-    {"uniform_(Tensor input, float from=0, float to=1, *, Generator? generator=None) -> Tensor",
-     "Fills with uniform numbers in [from, to).", kMethod, thunk<&uniform_>},
-    {"normal_(Tensor input, float mean=0, float std=1, *, Generator? generator=None) -> Tensor",
-     "Fills with normal numbers.", kMethod, thunk<&normal_>},
-    {"bernoulli_(Tensor input, Number p=0.5, *, Generator? generator=None) -> Tensor",
-     "Fills with 1 with probability p, else 0.", kMethod, thunk<&bernoulli_>},
-    {"exponential_(Tensor input, float lambd=1, *, Generator? generator=None) -> Tensor",
-     "Fills with exponentially distributed numbers of rate lambd.", kMethod, thunk<&exponential_>},
-    {"random_(Tensor input, int? from=None, int? to=None, *, Generator? generator=None) -> Tensor",
-     "Fills with uniform integers in [from, to), by default all that the dtype holds.", kMethod,
-     thunk<&random_>},
 };
 
 }  // namespace

@@ -11,7 +11,18 @@
 
 namespace fluxion {
 
-extern OpDef kRngBits;  // (state) {shape} -> int32 words of stream 0
+/// Attributes of the two floating distributions.
+struct DrawAttrs {
+  double a, b;  // low, high - low; mean, std
+  int64_t dtype;
+  Dims shape;
+};
+extern OpDef kUniform, kNormal;  // (state) {a, b, dtype, shape}
+extern OpDef kRngBits;           // (state) {shape} -> int32 words of stream 0
+
+/// The dtype itself; raises unless it is floating.
+DType check_floating(const char* op, DType t);
+void check_std(const char* op, double std);
 
 /// The input that random ops draw from: int64 (key, call). Reserves a call of the generator, the default one if null.
 Tensor next_state(Generator* generator);

@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "ops/norms.h"
+#include "tensor/thread_state.h"
 
 namespace fluxion {
 
@@ -22,39 +23,38 @@ void forward(Row& r) {
   r.store_row(2 + Weight, scale);
 }
 
-/// g, x, scale, [weight] -> gradient of x
-template <bool Weight>
-void input_gradient(Row& r) {
-  Value scale = r.load(2);
+/// g, x, scale, [weight] -> [gradient of x], [sum: gradient of weight]
+template <bool Weight, bool Input, bool Sum>
+void gradients(Row& r) {
+  constexpr int dx = 3 + Weight, dweight = dx + Input;
+  Value scale = r.load(2), stretch;
   auto weighted = [&](const auto& i) {
     return Weight ? r.load(0, i) * r.load(3, i) : r.load(0, i);
   };
   auto normal = [&](const auto& i) { return r.load(1, i) * scale; };
-  Value stretch =
-      r.reduce_sum([&](const auto& i) -> Term { return weighted(i) * normal(i); }) / r.count();
-  r.each(
-      [&](const auto& i) { r.store(3 + Weight, i, (weighted(i) - normal(i) * stretch) * scale); });
-}
-
-/// g, x, scale -> gradient of the weight
-void weight_gradient(Column& c) {
-  c.store(3, c.reduce_sum([&](const auto& i) -> Term {
-    return c.load(0, i) * (c.load(1, i) * c.load(2, i));
-  }));
+  if constexpr (Input)
+    stretch =
+        r.reduce_sum([&](const auto& i) -> Term { return weighted(i) * normal(i); }) / r.count();
+  r.each([&](const auto& i) {
+    if constexpr (Input) r.store(dx, i, (weighted(i) - normal(i) * stretch) * scale);
+    if constexpr (Sum) r.store(dweight, i, r.load(dweight, i) + r.load(0, i) * normal(i));
+  });
 }
 
 constexpr auto element = Extent::element, column = Extent::column, row = Extent::row;
 constexpr Slot kPlain[] = {element, element, row};
 constexpr Slot kWeighted[] = {element, column, element, row};
-constexpr Slot kInputGradient[] = {element, element, row, element};
-constexpr Slot kWeightedInputGradient[] = {element, element, row, column, element};
-constexpr Slot kWeightGradient[] = {element, element, row, column};
+constexpr Slot kInput[] = {element, element, row, element};
+constexpr Slot kWeightedInput[] = {element, element, row, column, element};
+constexpr Slot kSum[] = {element, element, row, column};
+constexpr Slot kAll[] = {element, element, row, column, element, column};
 
 constexpr RowProgram kForward[] = {{0, 1, kPlain, forward<false>},
                                    {1, 2, kWeighted, forward<true>}};
-constexpr RowProgram kInputGradients[] = {{0, 3, kInputGradient, input_gradient<false>},
-                                          {1, 4, kWeightedInputGradient, input_gradient<true>}};
-constexpr ColumnProgram kWeightGradients{2, 3, kWeightGradient, weight_gradient};
+constexpr RowProgram kGradients[] = {{0, 3, kInput, gradients<false, true, false>},
+                                     {1, 4, kWeightedInput, gradients<true, true, false>},
+                                     {2, 3, kSum, gradients<false, false, true>},
+                                     {3, 4, kAll, gradients<true, true, true>}};
 
 void eval(const Eval& e) {
   const auto& a = e.attrs<NormAttrs>();
@@ -82,21 +82,20 @@ void compose(const Eval& e) {
 }
 
 void eval_gradient(const Eval& e) {
+  NoGrad plain;
   const auto& a = e.attrs<NormGradAttrs>();
   const Tensor &g = e.in[0], &x = e.in[1], &scale = e.in[2];
   auto [rows, n] = rows_of(x.sizes(), static_cast<size_t>(a.dims));
   DType compute = row_compute(x.dtype());
-  if (a.want_input) {
-    ensure(e.out[0], x.sizes(), x.dtype());
-    TensorRefs operands{&g, &x, &scale};
-    operands.add_if(a.has_weight, &e.in.back());
-    operands.add_if(true, &e.out[0]);
-    run(e.op, kInputGradients[a.has_weight], compute, rows, n, operands);
-  }
-  if (a.want_weight) {
-    ensure(e.out[1], x.sizes().last(static_cast<size_t>(a.dims)), e.in.back().dtype());
-    run(e.op, kWeightGradients, compute, 1, rows, n, {&g, &x, &scale, &e.out[1]});
-  }
+  bool weighted = a.has_weight && a.want_input;
+  TensorRefs operands{&g, &x, &scale};
+  operands.add_if(weighted, &e.in.back());
+  if (a.want_input) ensure(e.out[0], x.sizes(), x.dtype());
+  operands.add_if(a.want_input, &e.out[0]);
+  if (!a.want_weight) return run(e.op, kGradients[weighted], compute, rows, n, operands);
+  ensure(e.out[1], x.sizes().last(static_cast<size_t>(a.dims)), e.in.back().dtype());
+  operands.add_if(true, &e.out[1]);
+  run_column_sums(e.op, kGradients[a.want_input ? 3 : 2], compute, rows, n, operands);
 }
 
 void compose_gradient(const Eval& e) {
@@ -145,8 +144,7 @@ constinit OpDef kRmsNormBackward{
     .composite = compose_gradient,
     .kernels =
         [](const OpDef& op, KernelSink& sink) {
-          for (const RowProgram& p : kInputGradients) emit(op, sink, p);
-          emit(op, sink, kWeightGradients);
+          for (const RowProgram& p : kGradients) emit(op, sink, p);
         },
     .cost = rowwise_cost,
     .samples =

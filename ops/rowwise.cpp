@@ -1,9 +1,12 @@
 #include "ops/rowwise.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "ops/copy.h"
+#include "ops/functions.h"
 #include "ops/kernel_sink.h"
+#include "ops/program_operands.h"
 #include "tensor/threads.h"
 
 namespace fluxion {
@@ -11,18 +14,7 @@ namespace fluxion {
 namespace {
 
 constexpr int64_t kBlockElements = 8192;  // of a converted block of rows
-constexpr int64_t kColumnBlock = 64;
-constexpr double kChunkNanoseconds = 8000;  // least work per thread
-
-DType reads(const Slot& s, DType compute) {
-  return s.dtype < 0 ? compute : static_cast<DType>(s.dtype);
-}
-
-std::vector<loops::Operand> loop_operands(std::span<const Slot> slots, DType compute) {
-  std::vector<loops::Operand> out;
-  for (const Slot& s : slots) out.push_back({reads(s, compute), s.extent});
-  return out;
-}
+constexpr int64_t kSumRows = 128;         // rows that are summed into one partial sum
 
 /// Distance of consecutive rows if the last n elements are contiguous and all rows evenly spaced, else -1.
 int64_t row_stride(const Tensor& t, int64_t n) {
@@ -41,48 +33,15 @@ int64_t row_stride(const Tensor& t, int64_t n) {
   return stride;
 }
 
-/// The tensor itself if it is dense in that dtype, else a copy.
-Tensor brought_to(const Tensor& t, DType dtype) {
-  if (t.dtype() == dtype && t.is_contiguous()) return t;
-  Tensor copy = empty(t.sizes(), dtype);
-  copy_elements(t, copy);
-  return copy;
+/// The one row of n elements that a broadcast tensor repeats, or an undefined tensor.
+Tensor repeated_row(const Tensor& t, int64_t n) {
+  int d = t.dim();
+  for (int64_t inner = 1; inner < n && d > 0; inner *= t.sizes()[d]) --d;
+  for (int k = 0; k < d; ++k)
+    if (t.sizes()[k] != 1 && t.strides()[k] != 0) return {};
+  auto rest = static_cast<size_t>(t.dim() - d);
+  return dense(alias(t, t.sizes().last(rest), t.strides().last(rest), t.storage_offset()));
 }
-
-/// The operands of one run: temporaries in the kernel's dtype where needed, written back at the end.
-class Operands {
- public:
-  Operands(std::span<const Slot> slots, uint8_t inputs, DType compute, const TensorRefs& given)
-      : slots_(slots), inputs_(inputs), compute_(compute), given_(given.data, given.size) {
-    invariant(given.size == slots.size() && slots.size() <= kMaxSlots, "operands of a row program");
-  }
-
-  size_t count() const { return slots_.size(); }
-  bool is_input(size_t k) const { return k < inputs_; }
-  DType dtype(size_t k) const { return reads(slots_[k], compute_); }
-  Extent extent(size_t k) const { return slots_[k].extent; }
-  const Tensor& given(size_t k) const { return *given_[k]; }
-
-  /// A dense tensor in the kernel's dtype that stands for operand k.
-  const Tensor& whole(size_t k) {
-    const Tensor& t = given(k);
-    if (t.dtype() == dtype(k) && t.is_contiguous()) return t;
-    if (!held_[k].defined())
-      held_[k] = is_input(k) ? brought_to(t, dtype(k)) : empty(t.sizes(), dtype(k));
-    return held_[k];
-  }
-  void write_back() {
-    for (size_t k = inputs_; k < count(); ++k)
-      if (held_[k].defined()) copy_elements(held_[k], given(k));
-  }
-
- private:
-  std::span<const Slot> slots_;
-  size_t inputs_;
-  DType compute_;
-  std::span<const Tensor* const> given_;
-  Tensor held_[kMaxSlots];
-};
 
 /// One operand of a row program as the kernel finds it.
 struct RowOperand {
@@ -105,12 +64,32 @@ class RowRun {
   }
 
   void run(double nanoseconds) {
-    double row_cost = nanoseconds * static_cast<double>(std::max<int64_t>(n_, 1));
+    double row_cost = cost_of_row(nanoseconds);
     LongWork work(row_cost * static_cast<double>(rows_));
     int64_t grain = std::max<int64_t>(1, static_cast<int64_t>(kChunkNanoseconds / row_cost));
-    parallel(rows_, grain, [&](int64_t begin, int64_t end) {
-      converts_ ? by_blocks(begin, end) : call(begin, end);
+    parallel(rows_, grain, [&](int64_t begin, int64_t end) { rows(begin, end); });
+    operands_.write_back();
+  }
+
+  /// Column outputs are sums over the rows: one partial sum per chunk of rows, added in order.
+  void run_sums(double nanoseconds) {
+    double row_cost = cost_of_row(nanoseconds);
+    LongWork work(row_cost * static_cast<double>(rows_));
+    int64_t chunks = (rows_ + kSumRows - 1) / kSumRows;
+    std::vector<Tensor> partials(operands_.count());
+    for (size_t k = 0; k < operands_.count(); ++k)
+      if (is_sum(k)) {
+        partials[k] = zeros(Ints({chunks, n_}), operands_.dtype(k));
+        bound_[k] = {partials[k].data<char>(), n_, operands_.dtype(k), false};
+      }
+    sums_ = true;
+    int64_t grain =
+        std::max<int64_t>(1, static_cast<int64_t>(kChunkNanoseconds / (row_cost * kSumRows)));
+    parallel(chunks, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t c = begin; c < end; ++c) rows(c * kSumRows, std::min(rows_, (c + 1) * kSumRows));
     });
+    for (size_t k = 0; k < operands_.count(); ++k)
+      if (is_sum(k)) add_up(partials[k], operands_.whole(k));
     operands_.write_back();
   }
 
@@ -120,6 +99,13 @@ class RowRun {
     RowOperand& o = bound_[k];
     if (operands_.extent(k) == Extent::element) {
       o.stride = row_stride(t, n_);
+      if (o.stride < 0 && operands_.is_input(k) && t.dtype() == operands_.dtype(k)) {
+        if (Tensor row = repeated_row(t, n_); row.defined()) {
+          repeated_[k] = row;
+          o = {row.data<char>(), 0, t.dtype(), false};
+          return;
+        }
+      }
       if (o.stride >= 0 && (t.dtype() == operands_.dtype(k) || n_ <= 4 * kBlockElements)) {
         o.converts = t.dtype() != operands_.dtype(k);
         converts_ |= o.converts;
@@ -137,8 +123,32 @@ class RowRun {
     int64_t offset = operands_.extent(k) == Extent::element ? row * o.stride
                      : operands_.extent(k) == Extent::row   ? row
                                                             : 0;
+    if (sums_ && is_sum(k)) offset = row / kSumRows * n_;
     return o.data + offset * size_of(o.stored);
   }
+
+  double cost_of_row(double nanoseconds) const {
+    return nanoseconds * static_cast<double>(std::max<int64_t>(n_, 1));
+  }
+  bool is_sum(size_t k) const {
+    return !operands_.is_input(k) && operands_.extent(k) == Extent::column;
+  }
+
+  /// total = 0 + first row + second row ...
+  static void add_up(const Tensor& partials, const Tensor& total) {
+    static const OpDef& addition = *find_op("add");
+    kernels::Kernel add_rows = require_kernel(addition, total.dtype());
+    int64_t n = total.numel();
+    std::memset(total.data(), 0, static_cast<size_t>(total.nbytes()));
+    for (int64_t c = 0; c < partials.size(0); ++c) {
+      kernels::Buf args[] = {{total.data(), nullptr},
+                             {partials.data<char>() + c * n * size_of(total.dtype()), nullptr},
+                             {total.data(), nullptr}};
+      add_rows(args, &n, nullptr);
+    }
+  }
+
+  void rows(int64_t begin, int64_t end) { converts_ ? by_blocks(begin, end) : call(begin, end); }
 
   void call(int64_t begin, int64_t end, char* const* replaced = nullptr) {
     kernels::Buf args[kMaxSlots];
@@ -182,23 +192,14 @@ class RowRun {
     }
   }
 
-  Operands operands_;
+  ProgramOperands operands_;
   RowOperand bound_[kMaxSlots];
   int64_t rows_, n_;
   const double* params_;
   kernels::Kernel kernel_;
-  bool converts_ = false;
+  bool converts_ = false, sums_ = false;
+  Tensor repeated_[kMaxSlots];
 };
-
-/// Where block `column` of outer index `o` starts in an operand of extent e, in elements.
-int64_t column_offset(Extent e, int64_t o, int64_t red, int64_t inner, int64_t column) {
-  switch (e) {
-    case Extent::element: return o * red * inner + column;
-    case Extent::column: return o * inner + column;
-    case Extent::row: return o * red;
-    default: return 0;
-  }
-}
 
 }  // namespace
 
@@ -209,47 +210,14 @@ void emit(const OpDef& op, KernelSink& sink, const RowProgram& p) {
     });
 }
 
-void emit(const OpDef& op, KernelSink& sink, const ColumnProgram& p) {
-  for (DType t : {DType::f32, DType::f64})
-    sink.add(op, t, p.variant, [&](std::string symbol) {
-      return loops::columns(std::move(symbol), t, loop_operands(p.slots, t), p.body);
-    });
-}
-
 void run(const OpDef& op, const RowProgram& p, DType compute, int64_t rows, int64_t n,
          const TensorRefs& operands, const double* params) {
   RowRun(op, p, compute, rows, n, operands, params).run(p.nanoseconds);
 }
 
-void run(const OpDef& op, const ColumnProgram& p, DType compute, int64_t outer, int64_t red,
-         int64_t inner, const TensorRefs& given, const double* params) {
-  Operands operands(p.slots, p.inputs, compute, given);
-  char* data[kMaxSlots];
-  for (size_t k = 0; k < operands.count(); ++k) data[k] = operands.whole(k).data<char>();
-  kernels::Kernel kernel = require_kernel(op, compute, p.variant);
-  const int64_t element[] = {red * inner, inner}, column[] = {inner, 0}, row[] = {red, 1},
-                scalar[] = {0, 0};
-  const int64_t* const strides[] = {element, column, row, scalar};
-  const int64_t blocks = (inner + kColumnBlock - 1) / kColumnBlock;
-  double block_cost = p.nanoseconds * static_cast<double>(std::max<int64_t>(
-                                          red * std::min(inner, kColumnBlock), 1));
-  LongWork work(block_cost * static_cast<double>(outer * blocks));
-  int64_t grain = std::max<int64_t>(1, static_cast<int64_t>(kChunkNanoseconds / block_cost));
-  parallel(outer * blocks, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end;) {  // neighbouring blocks of one outer index in one call
-      int64_t o = task / blocks, first = task % blocks, last = std::min(blocks, first + end - task);
-      int64_t at = first * kColumnBlock;
-      int64_t sizes[] = {1, red, std::min(inner, last * kColumnBlock) - at};
-      kernels::Buf args[kMaxSlots];
-      for (size_t k = 0; k < operands.count(); ++k)
-        args[k] = {data[k] + column_offset(operands.extent(k), o, red, inner, at) *
-                                 size_of(operands.dtype(k)),
-                   strides[static_cast<int>(operands.extent(k))]};
-      kernel(args, sizes, params);
-      task += last - first;
-    }
-  });
-  operands.write_back();
+void run_column_sums(const OpDef& op, const RowProgram& p, DType compute, int64_t rows, int64_t n,
+                     const TensorRefs& operands, const double* params) {
+  RowRun(op, p, compute, rows, n, operands, params).run_sums(p.nanoseconds);
 }
 
 void run_flat(const OpDef& op, const RowProgram& p, DType compute, int64_t n,
@@ -280,26 +248,6 @@ double sum_in_order(const Tensor& partials) {
     return total;
   };
   return partials.dtype() == DType::f64 ? fold(0.0) : fold(0.0f);
-}
-
-AlongDim along(Ints shape, int64_t dim) {
-  AlongDim a{1, 1, 1, dim + 1 >= static_cast<int64_t>(shape.size())};
-  for (int64_t d = 0; d < static_cast<int64_t>(shape.size()); ++d)
-    (d < dim ? a.outer : d == dim ? a.n : a.inner) *= shape[d];
-  return a;
-}
-
-void run(const OpDef& op, const RowProgram& rows, const ColumnProgram& columns, DType compute,
-         const AlongDim& a, const TensorRefs& operands, const double* params) {
-  if (a.last) run(op, rows, compute, a.outer, a.n, operands, params);
-  else run(op, columns, compute, a.outer, a.n, a.inner, operands, params);
-}
-
-Shape without_dim(Ints shape, int64_t dim, bool keepdim) {
-  Shape out(shape);
-  if (keepdim && !shape.empty()) out[dim] = 1;
-  else if (!shape.empty()) out.erase(dim);
-  return out;
 }
 
 RowShape rows_of(Ints shape, size_t dims) {

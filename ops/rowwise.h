@@ -4,6 +4,7 @@
 #include <initializer_list>
 
 #include "loops/columns.h"
+#include "loops/math.h"
 #include "loops/rows.h"
 #include "ops/apply.h"
 #include "ops/op.h"
@@ -73,21 +74,45 @@ void run_flat(const OpDef&, const RowProgram&, DType compute, int64_t n, const T
 /// 0 + partials[0] + partials[1] + ... in their dtype (f32 or f64).
 double sum_in_order(const Tensor& partials);
 
+/// Sums over the rows, by the numerics contract: 128 rows at a time, in order. The program adds each
+/// row's terms to its outputs of Extent::column, which start at zero; other outputs are written as usual.
+void run_column_sums(const OpDef&, const RowProgram&, DType compute, int64_t rows, int64_t n,
+                     const TensorRefs& operands, const double* params = nullptr);
+
 /// A shape as seen along one dim: rows if it is the last one, else columns (never decided by sizes).
 struct AlongDim {
   int64_t outer, n, inner;
   bool last;
 };
 AlongDim along(Ints shape, int64_t dim);
-/// Runs `rows` along a last dim, `columns` along another. Operands of one element per row or column have Extent::row in
-/// the first and Extent::column in the second.
-void run(const OpDef&, const RowProgram& rows, const ColumnProgram& columns, DType compute,
-         const AlongDim&, const TensorRefs& operands, const double* params = nullptr);
+/// One body as a program along a last dim and along another. Operands of one element per row or
+/// column have Extent::row in the first and Extent::column in the second.
+struct AlongPrograms {
+  RowProgram rows;
+  ColumnProgram columns;
+};
+void emit(const OpDef&, KernelSink&, const AlongPrograms&);
+void run(const OpDef&, const AlongPrograms&, DType compute, const AlongDim&,
+         const TensorRefs& operands, const double* params = nullptr);
+template <const AlongPrograms& P>
+void kernels_along(const OpDef& op, KernelSink& sink) {
+  emit(op, sink, P);
+}
 Shape without_dim(Ints shape, int64_t dim, bool keepdim);
 
 /// What bodies written for both loops share: the one element per row or column.
 inline void store_result(const Row& r, int arg, loops::Value v) { r.store_row(arg, v); }
 inline void store_result(const Column& c, int arg, loops::Value v) { c.store(arg, v); }
+/// The largest of operand 0, and the sum of exp(x - most) over it.
+template <class L>
+loops::Value largest(const L& l) {
+  return l.reduce_max([&](const auto& i) -> loops::Term { return l.load(0, i); });
+}
+template <class L>
+loops::Value sum_of_exponentials(const L& l, loops::Value most) {
+  return l.reduce_sum(
+      [&](const auto& i) -> loops::Term { return loops::exp_nonpositive(l.load(0, i) - most); });
+}
 
 /// [rows, n] of a shape whose last `dims` dims are one row.
 struct RowShape {

@@ -1,5 +1,4 @@
 // Cross entropy of logits with class probabilities, and what both kinds of targets share.
-#include "loops/math.h"
 #include "ops/copy.h"
 #include "ops/cross_entropy.h"
 #include "tensor/thread_state.h"
@@ -25,10 +24,8 @@ Value share_at(const L& l, int target, int weight, const At& i) {
 /// logits, target, weights -> loss, logsumexp
 template <class L>
 void forward(L& l) {
-  Value most = l.reduce_max([&](const auto& i) -> Term { return l.load(0, i); });
-  Value sum = l.reduce_sum(
-      [&](const auto& i) -> Term { return loops::exp_nonpositive(l.load(0, i) - most); });
-  Value log_sum = loops::log(sum);
+  Value most = largest(l);
+  Value log_sum = loops::log(sum_of_exponentials(l, most));
   Value loss = l.reduce_sum([&](const auto& i) -> Term {
     return (l.load(0, i) - most - log_sum) * share_at(l, 1, 2, i);
   });
@@ -51,16 +48,10 @@ constexpr Slot kForwardRows[] = {element, element, column, row, row};
 constexpr Slot kForwardColumns[] = {element, element, row, column, column};
 constexpr Slot kGradientRows[] = {row, element, element, row, column, element};
 constexpr Slot kGradientColumns[] = {column, element, element, column, row, element};
-constexpr CrossEntropyPrograms kForward{{0, 3, kForwardRows, forward<Row>, 1},
-                                        {1, 3, kForwardColumns, forward<Column>, 1}};
-constexpr CrossEntropyPrograms kGradient{{0, 5, kGradientRows, gradient<Row>, 1},
-                                         {1, 5, kGradientColumns, gradient<Column>, 1}};
-
-template <const CrossEntropyPrograms& P>
-void kernels_of(const OpDef& op, KernelSink& sink) {
-  emit(op, sink, P.rows);
-  emit(op, sink, P.columns);
-}
+constexpr AlongPrograms kForward{{0, 3, kForwardRows, forward<Row>, 1},
+                                 {1, 3, kForwardColumns, forward<Column>, 1}};
+constexpr AlongPrograms kGradient{{0, 5, kGradientRows, gradient<Row>, 1},
+                                  {1, 5, kGradientColumns, gradient<Column>, 1}};
 
 Params params_of(const CrossEntropyAttrs& a, int64_t classes) {
   return {1 - a.label_smoothing, a.label_smoothing / static_cast<double>(classes)};
@@ -82,8 +73,8 @@ void eval(const Eval& e) {
          entries = empty(shape, compute);
   ensure(e.out[1], shape, compute);
   Params p = params_of(a, along_classes.n);
-  run(e.op, kForward.rows, kForward.columns, compute, along_classes,
-      {&x, &e.in[1], &weights, &entries, &e.out[1]}, &p.hard);
+  run(e.op, kForward, compute, along_classes, {&x, &e.in[1], &weights, &entries, &e.out[1]},
+      &p.hard);
   e.out[0] = to_dtype(reduce_entries(entries, entry_count(shape, compute), a.reduction), x.dtype());
 }
 
@@ -116,8 +107,8 @@ void eval_gradient(const Eval& e) {
   Tensor g = entry_gradients(widen(e.in[0]), entry_count(entries, compute), a.reduction, entries);
   ensure(e.out[0], x.sizes(), x.dtype());
   Params p = params_of(a, along_classes.n);
-  run(e.op, kGradient.rows, kGradient.columns, compute, along_classes,
-      {&g, &x, &e.in[2], &e.in[3], &weights, &e.out[0]}, &p.hard);
+  run(e.op, kGradient, compute, along_classes, {&g, &x, &e.in[2], &e.in[3], &weights, &e.out[0]},
+      &p.hard);
 }
 
 /// g of each entry as it broadcasts over the classes.
@@ -171,7 +162,7 @@ constinit OpDef kSoftCrossEntropyBackward{
     .infer = [](const TypeRule& t) { t.out[0] = t.in[1]; },
     .eval = eval_gradient,
     .composite = compose_gradient,
-    .kernels = kernels_of<kGradient>,
+    .kernels = kernels_along<kGradient>,
     .cost = rowwise_cost,
     .samples = samples,
     .max_ulp = 64};
@@ -197,7 +188,7 @@ constinit OpDef kSoftCrossEntropy{
     .vjp = vjp,
     .saves = kSaves,
     .composite = compose,
-    .kernels = kernels_of<kForward>,
+    .kernels = kernels_along<kForward>,
     .cost = rowwise_cost,
     .samples = samples,
     .max_ulp = 32};

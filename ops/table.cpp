@@ -38,9 +38,11 @@ namespace fluxion {
   X(window_ops)             \
   X(one_hot_ops)            \
   X(fma_ops)                \
+  X(normal_cdf_ops)         \
   X(activation_ops)         \
   X(piecewise_ops)          \
   X(softmax_ops)            \
+  X(logsumexp_ops)          \
   X(cross_entropy_ops)      \
   X(soft_cross_entropy_ops) \
   X(loss_ops)               \
@@ -51,6 +53,7 @@ namespace fluxion {
   X(batch_norm_ops)         \
   X(rng_ops)                \
   X(random_ops)             \
+  X(fill_ops)               \
   X(dropout_ops)            \
   X(sampling_ops)           \
   X(embedding_ops)          \

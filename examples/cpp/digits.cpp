@@ -30,7 +30,8 @@ Digits read_digits(const char* path) {
   while (gzgets(file, line.data(), static_cast<int>(line.size()))) {
     const char* at = line.data();
     char* next = nullptr;
-    for (int64_t i = 0; i < kPixels; ++i, at = next + 1) d.pixels.push_back(std::strtof(at, &next) / 255);
+    for (int64_t i = 0; i < kPixels; ++i, at = next + 1)
+      d.pixels.push_back(std::strtof(at, &next) / 255);
     d.labels.push_back(std::strtol(at, &next, 10));
   }
   gzclose(file);
@@ -42,7 +43,8 @@ Digits read_digits(const char* path) {
 /// The chosen digits as [n, 1, 28, 28] and [n].
 std::pair<fx::Tensor, fx::Tensor> batch_of(const Digits& d, std::span<const int64_t> rows) {
   auto n = static_cast<int64_t>(rows.size());
-  fx::Tensor x = fx::empty(fx::Shape{n, 1, kSide, kSide}, fx::DType::f32), y = fx::empty(fx::Shape{n}, fx::DType::i64);
+  fx::Tensor x = fx::empty(fx::Shape{n, 1, kSide, kSide}, fx::DType::f32),
+             y = fx::empty(fx::Shape{n}, fx::DType::i64);
   for (int64_t i = 0; i < n; ++i) {
     std::copy_n(d.pixels.data() + rows[i] * kPixels, kPixels, x.data<float>() + i * kPixels);
     y.data<int64_t>()[i] = d.labels[rows[i]];
@@ -66,9 +68,9 @@ void train(const char* path, int epochs) {
   std::span<int64_t> learned(order.data() + kHeldBack, order.size() - kHeldBack);
 
   fx::default_generator().manual_seed(0);
-  nn::Sequential model{std::make_shared<nn::Conv2d>(1, 32, 3), std::make_shared<nn::ReLU>(),
+  nn::Sequential model{std::make_shared<nn::Conv2d>(1, 32, 3),  std::make_shared<nn::ReLU>(),
                        std::make_shared<nn::Conv2d>(32, 64, 3), std::make_shared<nn::ReLU>(),
-                       std::make_shared<nn::MaxPool2d>(2), std::make_shared<nn::Flatten>(),
+                       std::make_shared<nn::MaxPool2d>(2),      std::make_shared<nn::Flatten>(),
                        std::make_shared<nn::Linear>(9216, 128), std::make_shared<nn::ReLU>(),
                        std::make_shared<nn::Linear>(128, 10)};
   fluxion::optim::Adam optimizer(model.parameters(), {.lr = 1e-3});
@@ -84,8 +86,10 @@ void train(const char* path, int epochs) {
       optimizer.step();
       total += loss.item();
     }
-    std::printf("epoch %d: loss %.3f, %.1f %% of %ld unseen digits read right\n", epoch, total / static_cast<double>(batches),
-                100.0 * static_cast<double>(right_answers(model, digits, held_back)) / kHeldBack, kHeldBack);
+    std::printf("epoch %d: loss %.3f, %.1f %% of %ld unseen digits read right\n", epoch,
+                total / static_cast<double>(batches),
+                100.0 * static_cast<double>(right_answers(model, digits, held_back)) / kHeldBack,
+                kHeldBack);
   }
 }
 

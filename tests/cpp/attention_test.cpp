@@ -1,4 +1,5 @@
-// Attention and its gradient against their definition, bit for bit, and against float64: masks, causality, threads, blocks.
+// Attention and its gradient against their definition, bit for bit, and against float64: masks,
+// causality, threads, blocks.
 #include "kernels/attention.h"
 
 #include <gtest/gtest.h>

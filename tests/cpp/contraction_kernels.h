@@ -1,4 +1,5 @@
-// Test support: the tiles of the contraction drivers, emitted and loaded, and what they must compute.
+// Test support: the tiles of the contraction drivers, emitted and loaded, and what they must
+// compute.
 #pragma once
 
 #include <cmath>
@@ -90,8 +91,19 @@ inline kernels::ContractionKernels contraction_of(Elem in, Elem out, bool wide) 
   return k;
 }
 
-/// Sum over k of a(k) * b(k), in chunks of 256 fma chains: the definition. Terms that are not present(k) are left out, and so
-/// are chunks without any; `nothing` is the empty sum.
+/// a * b + c: one fma, or wrapping integers.
+template <class T>
+T multiply_add(T a, T b, T c) {
+  if constexpr (std::is_floating_point_v<T>) {
+    return std::fma(a, b, c);
+  } else {
+    using U = std::make_unsigned_t<T>;
+    return static_cast<T>(static_cast<U>(a) * static_cast<U>(b) + static_cast<U>(c));
+  }
+}
+
+/// Sum over k of a(k) * b(k), in chunks of 256 fma chains: the definition. Terms that are not
+/// present(k) are left out, and so are chunks without any; `nothing` is the empty sum.
 template <class T, class A, class B, class Present>
 T contract(int64_t k, const A& a, const B& b, const Present& present, T nothing = 0) {
   T total = nothing;
@@ -102,13 +114,9 @@ T contract(int64_t k, const A& a, const B& b, const Present& present, T nothing 
     for (int64_t i = begin; i < std::min(k, begin + kernels::kChunk); ++i) {
       if (!present(i)) continue;
       any = true;
-      if constexpr (std::is_floating_point_v<T>) chunk = std::fma(a(i), b(i), chunk);
-      else
-        chunk = static_cast<T>(static_cast<std::make_unsigned_t<T>>(a(i)) *
-                                   static_cast<std::make_unsigned_t<T>>(b(i)) +
-                               static_cast<std::make_unsigned_t<T>>(chunk));
+      chunk = multiply_add(a(i), b(i), chunk);
     }
-    if (any) total = first ? chunk : static_cast<T>(total + chunk), first = false;
+    if (any) total = first ? chunk : multiply_add(T(1), chunk, total), first = false;
   }
   return total;
 }

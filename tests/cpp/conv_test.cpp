@@ -1,4 +1,5 @@
-// Convolution and its gradients against their definitions, bit for bit: windows, groups, dtypes, threads, batches.
+// Convolution and its gradients against their definitions, bit for bit: windows, groups, dtypes,
+// threads, batches.
 #include "kernels/conv.h"
 
 #include <gtest/gtest.h>
@@ -40,6 +41,7 @@ const std::vector<Case> kCases = {
     {2, 6, 9, 10, 12, {3, 1, 1, 1}, {3, 1, 1, 1}, 3},
     {2, 10, 10, 9, 9, {3, 1, 1, 1}, {3, 2, 1, 1}, 10},
     {1, 40, 70, 13, 31, {}, {}},
+    {7, 70, 70, 7, 6, {}, {3, 2, 1, 1}, 70},
     {5, 33, 17, 6, 5, {5, 1, 2, 1}, {3, 1, 1, 1}},
     {1, 2, 3, 4, 400, {1, 1, 0, 1}, {9, 1, 4, 1}},
     {2, 3, 4, 6, 6, {2, 4, 0, 1}, {2, 4, 0, 1}},

@@ -1,4 +1,5 @@
-// Matrix products against the definition of a contraction, bit for bit: shapes, strides, dtypes, threads, batches.
+// Matrix products against the definition of a contraction, bit for bit: shapes, strides, dtypes,
+// threads, batches.
 #include "kernels/gemm.h"
 
 #include <gtest/gtest.h>
@@ -62,7 +63,8 @@ std::vector<Out> product(const Case& c, Elem in, Elem out, const std::vector<In>
   return result;
 }
 
-/// In = stored, T = compute dtype; `make` turns small numbers into stored ones, `read` and `write` convert.
+/// In = stored, T = compute dtype; `make` turns small numbers into stored ones, `read` and `write`
+/// convert.
 template <class T, class In, class Out, class Make, class Read, class Write>
 void check(const Case& c, Elem in, Elem out, const Make& make, const Read& read,
            const Write& write) {
@@ -86,8 +88,8 @@ void check(const Case& c, Elem in, Elem out, const Make& make, const Read& read,
             [&](int64_t k) {
               return T(read(b[z * pb.batch_strides[0] + k * pb.row_stride + j * pb.column_stride]));
             });
-        if (c.bias == BiasSide::columns) sum = static_cast<T>(sum + bias[j]);
-        if (c.bias == BiasSide::rows) sum = static_cast<T>(sum + bias[i]);
+        if (c.bias == BiasSide::columns) sum = multiply_add(T(1), bias[j], sum);
+        if (c.bias == BiasSide::rows) sum = multiply_add(T(1), bias[i], sum);
         expected.push_back(write(sum));
       }
   const auto got = product<In, Out>(c, in, out, a, b, bias.data());

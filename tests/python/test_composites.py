@@ -130,6 +130,9 @@ def test_softmax_equals_pytorch(torch, rng, name, dim, dtype):
         lambda t: getattr(functional(torch), name)(t, dim),
         [x],
         dtype,
+        0.15
+        if dtype == "bfloat16"
+        else None,  # both gradients start from an output rounded to 8 bits
     )
 
 
@@ -539,3 +542,54 @@ def test_half_operands_round_once(rng):
     )
     assert_same(_C.gelu(x), _C.gelu(wide).to(fx.bfloat16))
     assert_same(_C.mse_loss(x, x * 2), _C.mse_loss(wide, (x * 2).float()).to(fx.bfloat16))
+
+
+def test_gelu_is_exact_enough():
+    """Within two of float32's steps at |x|, and exactly 0 and x far out."""
+    x = np.linspace(-12, 12, 20_001).astype("float32")
+    exact = _C.gelu(fx.tensor(x.astype("float64"))).numpy()
+    got = _C.gelu(fx.tensor(x)).numpy()
+    assert np.abs(got - exact).max() < 2e-7 * 6
+    assert not got[x < -5.3].any() and (got[x > 5.3] == x[x > 5.3]).all()
+
+
+@pytest.mark.parametrize("wanted", range(1, 8))
+def test_norms_give_any_subset_of_their_gradients(rng, wanted):
+    """What no gradient needs is not saved; what one needs is."""
+    x, w, b = (fx.tensor(rng.normal(size=s)) for s in ((6, 4), 4, 4))
+    for f in (
+        lambda x, w, b: _C.layer_norm(x, (4,), w, b),
+        lambda x, w, b: _C.rms_norm(x, (4,), w, 1e-5) + b,
+        lambda x, w, b: _C.group_norm(x, 2, w, b),
+        lambda x, w, b: _C.batch_norm(x, None, None, w, b, True),
+        lambda x, w, b: _C.batch_norm(x.view(2, 4, 3), None, None, w, b, True),
+        lambda x, w, b: _C.batch_norm(x, w.detach(), w.detach() ** 2, w, b, False),
+        lambda x, w, b: _C.cross_entropy(x, fx.tensor([0, 1, 2, 3, 0, 1]), w) * b,
+    ):
+        every = [t.detach().clone().requires_grad_() for t in (x, w, b)]
+        (f(*every) ** 2).sum().backward()
+        some = [
+            t.detach().clone().requires_grad_(bool(wanted >> k & 1))
+            for k, t in enumerate((x, w, b))
+        ]
+        (f(*some) ** 2).sum().backward()
+        for k, (a, e) in enumerate(zip(some, every)):
+            assert (a.grad is not None) == bool(wanted >> k & 1)
+            if a.grad is not None:
+                assert bits(a.grad) == bits(e.grad)
+
+
+@pytest.mark.parametrize("rows", [1, 127, 128, 129, 1000])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weight_gradients_are_sums_in_order(rng, rows, dtype, threads):
+    """128 rows at a time, in order: the bits of the same sum over dim 0."""
+    x = fx.tensor(rng.normal(size=(rows, 40)).astype("float32")).to(getattr(fx, dtype))
+    w = fx.ones(40, dtype=x.dtype).requires_grad_()
+    g = fx.tensor(rng.normal(size=(rows, 40)).astype("float32")).to(x.dtype)
+    _C.layer_norm(x, (40,), None, w).backward(g)
+    assert_same(w.grad, g.float().sum(0).to(x.dtype))
+    v = fx.ones(40, dtype=x.dtype).requires_grad_()
+    _C.rms_norm(x, (40,), v, 1e-5).backward(g)
+    wide = x.float()
+    normal = wide * (wide.square().sum(-1, True) / 40 + 1e-5).rsqrt()
+    assert_same(v.grad, (g.float() * normal).sum(0).to(x.dtype))
