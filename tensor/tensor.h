@@ -17,7 +17,12 @@ namespace fluxion {
 
 inline constexpr int kMaxRank = 16;
 using Shape = Small<int64_t, 6>;
-using Ints = std::span<const int64_t>;
+/// A borrowed list of integers; braces work where one is a parameter: reshape(x, {2, -1}).
+struct Ints : std::span<const int64_t> {
+  using span::span;
+  constexpr Ints(std::span<const int64_t> s) : span(s) {}
+  constexpr Ints(std::initializer_list<int64_t> list) : span(list.begin(), list.size()) {}
+};
 using OptInts = std::optional<Ints>;
 using OptDType = std::optional<DType>;
 
@@ -176,3 +181,6 @@ void store_double(char* p, DType t, double v);
 void store_int(char* p, DType t, int64_t v);
 
 }  // namespace fluxion
+
+template <>
+inline constexpr bool std::ranges::enable_borrowed_range<fluxion::Ints> = true;

@@ -4,7 +4,7 @@
 
 int main() {
   using namespace fluxion;
-  Tensor x = full(Shape{2, 3}, 2.0);
+  Tensor x = full({2, 3}, 2.0);
   x.set_requires_grad(true);
   Tensor y = sum(x * x);
   y.backward();
