@@ -193,16 +193,16 @@ class Engine {
       many.resize(count);
       saved = many;
     }
-    for (size_t i = 0; i < count; ++i) saved[i] = restore(n, i);
+    for (size_t i = 0; i < count; ++i) saved[i] = restore(n, i, grads);
     Vjp v{*n.op, n.attrs, grads, saved.first(n.inputs), saved.subspan(n.inputs), needed, result};
     if (n.op->vjp) n.op->vjp(v);
     else derived_vjp(v);
   }
 
   /// The saved value; with its history if the gradient itself is to be differentiated.
-  Tensor restore(Node& n, size_t i) {
+  Tensor restore(Node& n, size_t i, std::span<const Tensor> grads) {
     Saved& s = n.saved[i];
-    if (!s.alias) return {};
+    if (!s.alias) return i < n.inputs && n.edges[i].node ? grads[0] : Tensor{};  // of the output's type
     if (!s.bytes) return Tensor(s.alias);
     Edge edge =
         i < n.inputs ? n.edges[i] : Edge{Ref<Node>::share(&n), static_cast<uint32_t>(i - n.inputs)};

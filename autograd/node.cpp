@@ -1,6 +1,7 @@
 #include "autograd/node.h"
 
 #include <algorithm>
+#include <algorithm>
 #include <cstring>
 #include <new>
 
@@ -159,6 +160,10 @@ Saved save_value(const Tensor& t) {
   return s;
 }
 
+bool same_type(const Impl& a, const Impl& b) {
+  return a.dtype == b.dtype && a.rank == b.rank && std::equal(a.sizes(), a.sizes() + a.rank, b.sizes());
+}
+
 SaveRule rule_for(const OpDef& op, size_t i) {
   if (op.saves.empty()) return op.vjp ? SaveRule{} : SaveRule{kAllInputs, 0};
   return op.saves[std::min(i, op.saves.size() - 1)];
@@ -167,8 +172,8 @@ SaveRule rule_for(const OpDef& op, size_t i) {
 }  // namespace
 
 /// Edges only; the caller saves what rules need.
-Ref<Node> make_node(const OpDef* op, const void* attrs, std::span<const Tensor> in,
-                    size_t outputs) {
+Ref<Node> make_node(const OpDef* op, const void* attrs, std::span<const Tensor> in, size_t outputs,
+                    const Impl* like) {
   Node* n = allocate_node(in.size(), outputs, op != nullptr, op ? op->attr_bytes : 0);
   n->op = op;
   if (op && op->attr_bytes) std::memcpy(n->attrs, attrs, op->attr_bytes);
@@ -186,8 +191,14 @@ Ref<Node> make_node(const OpDef* op, const void* attrs, std::span<const Tensor> 
     if (!in[i].defined()) continue;
     bool value = in[i].storage() &&
                  (i < 32 ? values >> i & 1 : values == kAllInputs);  // rules pass on types, too
-    if (value) n->has_saved = true;
-    n->saved[i] = value ? save_value(in[i]) : save_type(in[i]);
+    if (value && in[i].has(kNumber)) {
+      n->saved[i] = {in[i].ref(), nullptr};  // never written
+    } else if (value) {
+      n->has_saved = true;
+      n->saved[i] = save_value(in[i]);
+    } else if (!like || (n->edges[i].node && !same_type(*in[i].impl(), *like))) {
+      n->saved[i] = save_type(in[i]);
+    }
   }
   return Ref<Node>::adopt(n);
 }
@@ -203,7 +214,8 @@ class TapeRecorder final : public Tape {
 
   void record(const OpDef& op, const void* attrs, std::span<const Tensor> in,
               std::span<Tensor> out) override {
-    Ref<Node> n = make_node(&op, attrs, in, out.size());
+    bool elementwise = op.space == Space::elementwise && out.size() == 1 && op.vjp;
+    Ref<Node> n = make_node(&op, attrs, in, out.size(), elementwise ? out[0].impl() : nullptr);
     uint32_t values = 0;
     for (size_t i = 0; i < in.size(); ++i)
       if (n->edges[i].node) values |= rule_for(op, i).outputs;

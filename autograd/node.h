@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ops/apply.h"
+#include "tensor/thread_state.h"
 
 namespace fluxion {
 
@@ -65,6 +66,9 @@ struct Node {
 };
 
 struct GradMeta final : AutogradMeta {
+  static void* operator new(size_t bytes) { return pool_alloc(bytes); }
+  static void operator delete(void* p) { pool_free(p, sizeof(GradMeta)); }
+
   Ref<Node> node;  // history; null for leaves
   uint32_t slot = 0;
   bool requires_grad = false;  // leaf only
@@ -89,6 +93,8 @@ void set_history(const Tensor& t, Ref<Node> node, uint32_t slot);
 
 void add_hook(Node& n, HookEntry hook);
 
-Ref<Node> make_node(const OpDef* op, const void* attrs, std::span<const Tensor> in, size_t outputs);
+/// `like`: the output of an elementwise op; inputs of its type need no type of their own.
+Ref<Node> make_node(const OpDef* op, const void* attrs, std::span<const Tensor> in, size_t outputs,
+                    const Impl* like = nullptr);
 
 }  // namespace fluxion

@@ -30,7 +30,9 @@ void apply(const OpDef& op, const void* attrs, std::span<const Tensor> in, std::
   ThreadState& ts = thread_state();
   if (ts.tracer) [[unlikely]]
     return ts.tracer->record(op, attrs, in, out);
-  {
+  if (op.view) {  // computes nothing
+    op.eval({op, attrs, in, out});
+  } else {
     FloatEnvironment environment;
     op.eval({op, attrs, in, out});
   }

@@ -25,13 +25,23 @@ Tensor apply(const OpDef& op, const void* attrs, std::span<const Tensor> in);
 /// Runs an op; undefined `out` are allocated, defined ones written (no gradient is recorded for those).
 void apply(const OpDef& op, const void* attrs, std::span<const Tensor> in, std::span<Tensor> out);
 
-inline Tensor apply(const OpDef& op, std::initializer_list<Tensor> in) {
-  return apply(op, nullptr, std::span(in.begin(), in.size()));
+/// A handle in an argument list: borrowed, no count is touched.
+struct [[gnu::may_alias]] Borrowed {
+  Impl* p;
+  Borrowed(const Tensor& t) : p(t.impl()) {}
+};
+static_assert(sizeof(Borrowed) == sizeof(Tensor));
+inline std::span<const Tensor> as_tensors(std::initializer_list<Borrowed> in) {
+  return {reinterpret_cast<const Tensor*>(in.begin()), in.size()};
+}
+
+inline Tensor apply(const OpDef& op, std::initializer_list<Borrowed> in) {
+  return apply(op, nullptr, as_tensors(in));
 }
 template <class A>
   requires(std::is_trivially_copyable_v<A> && !std::is_pointer_v<A> && !std::is_null_pointer_v<A>)
-Tensor apply(const OpDef& op, const A& attrs, std::initializer_list<Tensor> in) {
-  return apply(op, &attrs, std::span(in.begin(), in.size()));
+Tensor apply(const OpDef& op, const A& attrs, std::initializer_list<Borrowed> in) {
+  return apply(op, &attrs, as_tensors(in));
 }
 
 /// Overwrites `dst` (PyTorch's in-place semantics, dst may be a view) with `value`, broadcast and cast;

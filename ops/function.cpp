@@ -3,7 +3,9 @@
 namespace fluxion {
 
 Tensor Scalar::tensor() const {
-  return kind == DType::f64 ? scalar(f, DType::f64, true) : scalar(i, kind, true);
+  Tensor t = kind == DType::f64 ? scalar(f, DType::f64, true) : scalar(i, kind, true);
+  t.impl()->flags |= kNumber;
+  return t;
 }
 
 }  // namespace fluxion

@@ -103,9 +103,9 @@ constexpr Field kSelectFields[] = {
     {"dim", FieldKind::integer, offsetof(SelectAttrs, dim), "removed dim"},
     {"index", FieldKind::integer, offsetof(SelectAttrs, index), "position in it"}};
 
-void deliver(const Eval& e, const Tensor& view) {
+void deliver(const Eval& e, Tensor view) {
   if (e.out[0].defined()) copy_elements(view, e.out[0]);
-  else e.out[0] = view;
+  else e.out[0] = std::move(view);
 }
 
 void infer_shape(const TypeRule& t) {

@@ -38,6 +38,7 @@ enum ImplFlags : uint16_t {
   kNoGradView = 8,      // a view made under no_grad
   kInference = 16,      // made in inference mode
   kTraced = 32,         // stands for a value of a graph under construction
+  kNumber = 128,        // a Python number or literal: nobody can write it
   kParameterLike = 64,  // handed out by the binding as a Python subclass
 };
 
