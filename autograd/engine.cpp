@@ -202,7 +202,8 @@ class Engine {
   /// The saved value; with its history if the gradient itself is to be differentiated.
   Tensor restore(Node& n, size_t i, std::span<const Tensor> grads) {
     Saved& s = n.saved[i];
-    if (!s.alias) return i < n.inputs && n.edges[i].node ? grads[0] : Tensor{};  // of the output's type
+    if (!s.alias)
+      return i < n.inputs && n.edges[i].node ? grads[0] : Tensor{};  // of the output's type
     if (!s.bytes) return Tensor(s.alias);
     Edge edge =
         i < n.inputs ? n.edges[i] : Edge{Ref<Node>::share(&n), static_cast<uint32_t>(i - n.inputs)};

@@ -40,7 +40,8 @@ void check_writable(const Tensor& dst, bool value_tracks) {
         "(an expanded view?). Call clone() on it first",
         shape_text(dst.sizes()));
   if (dst.has(kNumber))
-    fail(ErrorKind::runtime, "in-place write: a number is not a tensor; write to full({{}}, value) instead");
+    fail(ErrorKind::runtime,
+         "in-place write: a number is not a tensor; write to full({{}}, value) instead");
   if (dst.storage()->read_only)
     fail(ErrorKind::runtime,
          "in-place write: the tensor's memory is read-only. Call clone() on it first");

@@ -1,7 +1,6 @@
 #include "autograd/node.h"
 
 #include <algorithm>
-#include <algorithm>
 #include <cstring>
 #include <new>
 
@@ -161,7 +160,8 @@ Saved save_value(const Tensor& t) {
 }
 
 bool same_type(const Impl& a, const Impl& b) {
-  return a.dtype == b.dtype && a.rank == b.rank && std::equal(a.sizes(), a.sizes() + a.rank, b.sizes());
+  return a.dtype == b.dtype && a.rank == b.rank &&
+         std::equal(a.sizes(), a.sizes() + a.rank, b.sizes());
 }
 
 SaveRule rule_for(const OpDef& op, size_t i) {

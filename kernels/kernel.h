@@ -47,7 +47,11 @@ using Kernel = int (*)(const Buf* args, const int64_t* sizes, const void* params
 /// Operand classes of an elementwise kernel with two inputs; other families define their own variants.
 enum ElementwiseClass : uint8_t { kDense = 0, kScalarRight = 1, kScalarLeft = 2 };
 
-/// The built-in kernel of an op, or null. Generated at build time from the op table.
+/// The built-in kernel of an op, or null. Generated at build time from the op table. Where the CPU has 512-bit vectors, the
+/// kernel built for them, if there is one: same bits.
 Kernel find_kernel(uint16_t op, Elem dtype, uint8_t variant);
+
+/// Whether this CPU has 512-bit vectors (x86-64-v4) and FLUXION_NO_WIDE is not set.
+bool has_wide_vectors();
 
 }  // namespace fluxion::kernels

@@ -26,7 +26,9 @@ Function columns(std::string name, Elem compute, std::vector<Operand> operands,
     b.loop(0, whole, block, [&](Value start) { run(start, block, {}); });
     b.loop(whole, inner, width, [&](Value start) { run(start, width, inner - start); });
   });
-  return b.finish();
+  Function f = b.finish();
+  f.wide = WideVectors::on();
+  return f;
 }
 
 bool Column::along_columns(int arg) const { return operands_.at(arg).extent < Extent::row; }

@@ -54,7 +54,9 @@ struct ElementwiseBuilder {
     const Value n = b.size(0), whole = n & -lanes;
     b.loop(0, whole, lanes, [&](Value i) { run(step, body, i, {}); });
     b.loop(whole, n, lanes, [&](Value i) { run(step, body, i, n - i); });
-    return b.finish();
+    Function f = b.finish();
+    f.wide = WideVectors::on();
+    return f;
   }
 };
 

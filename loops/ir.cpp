@@ -6,6 +6,15 @@
 #include "loops/bits.h"
 
 namespace fluxion::loops {
+
+namespace {
+bool wide_vectors = false;
+}
+
+WideVectors::WideVectors() { wide_vectors = true; }
+WideVectors::~WideVectors() { wide_vectors = false; }
+bool WideVectors::on() { return wide_vectors; }
+
 namespace {
 
 constexpr const char* kElemNames[] = {"bool", "u8",  "i8",   "i16", "i32",

@@ -37,9 +37,23 @@ constexpr Elem value_elem(Elem memory) {
 constexpr Elem int_elem(Elem e) { return kernels::elem_size(e) == 8 ? Elem::i64 : Elem::i32; }
 
 /// How many lanes of `e` fill one 32-byte vector of the x86-v3 profile.
-constexpr int native_lanes(Elem e) { return 32 / kernels::elem_size(e); }
+constexpr int base_lanes(Elem e) { return 32 / kernels::elem_size(e); }
 
-inline constexpr int kMaxLanes = 64;
+/// While it lives, elementwise, row and column kernels are built with 64-byte vectors for CPUs that have them. The bits a
+/// kernel computes do not depend on it. For the generator and tests: not for several threads.
+class WideVectors {
+ public:
+  WideVectors();
+  ~WideVectors();
+  WideVectors(const WideVectors&) = delete;
+  WideVectors& operator=(const WideVectors&) = delete;
+  static bool on();
+};
+
+/// How many lanes of `e` fill one vector of the kernels that are being built.
+inline int native_lanes(Elem e) { return base_lanes(e) * (WideVectors::on() ? 2 : 1); }
+
+inline constexpr int kMaxLanes = 128;
 
 /// Node kinds; a, b, c are operand nodes. A node is the value it computes.
 enum class Kind : uint8_t {

@@ -24,7 +24,7 @@ class Tile {
         elem_(compute),
         form_(form),
         rows_(rows),
-        width_(native_lanes(compute) * (wide ? 2 : 1)) {
+        width_(base_lanes(compute) * (wide ? 2 : 1)) {
     const kernels::TileSize most = kernels::tile_size(compute, wide);
     vectors_ = most.columns / width_;
     const int registers = most.rows * vectors_;
@@ -180,7 +180,7 @@ Function contraction_tile(std::string name, Elem compute, TileForm form, int row
 
 Function finish_tile(std::string name, Elem compute, Elem out, BiasSide bias) {
   Builder b(std::move(name), {compute, out, compute});
-  const int width = native_lanes(compute);
+  const int width = base_lanes(compute);
   b.loop(0, b.size(0), 1, [&](Value row) {
     const Value from = row * b.stride(0, 0), to = row * b.stride(1, 0), n = b.size(1);
     const Value shift =

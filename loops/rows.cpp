@@ -21,7 +21,9 @@ Function rows(std::string name, Elem compute, std::vector<Operand> operands,
     r.enter(row);
     body(r);
   });
-  return b.finish();
+  Function f = b.finish();
+  f.wide = WideVectors::on();
+  return f;
 }
 
 void Row::enter(Value row) {

@@ -1,7 +1,5 @@
 #include "ops/dot.h"
 
-#include <cstdlib>
-
 #include "kernels/gemm.h"
 #include "loops/micro.h"
 #include "ops/apply.h"
@@ -269,16 +267,8 @@ constinit OpDef kLinear{.name = "linear",
 
 namespace {
 
-/// 512-bit vectors give the same bits, sooner. FLUXION_NO_WIDE=1 does without.
-bool wide_vectors() {
-  static const bool available =
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bw") && !std::getenv("FLUXION_NO_WIDE");
-  return available;
-}
-
 kernels::Tiles find_tiles(DType compute) {
-  bool wide = is_floating(compute) && wide_vectors();
+  bool wide = is_floating(compute) && kernels::has_wide_vectors();
   kernels::Tiles tiles{compute, kernels::tile_size(compute, wide), {}};
   each_tile(compute, wide, [&](kernels::TileForm form, int rows) {
     tiles.at[static_cast<int>(form)][rows - 1] =

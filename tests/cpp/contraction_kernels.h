@@ -19,9 +19,7 @@ namespace fluxion {
 
 using kernels::Elem;
 
-inline bool has_wide_vectors() {
-  return __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-}
+using kernels::has_wide_vectors;
 
 /// Names of the kernels below.
 inline std::string tile_name(Elem e, int variant) {
