@@ -51,7 +51,7 @@ enum ElementwiseClass : uint8_t { kDense = 0, kScalarRight = 1, kScalarLeft = 2 
 /// kernel built for them, if there is one: same bits.
 Kernel find_kernel(uint16_t op, Elem dtype, uint8_t variant);
 
-/// Whether this CPU has 512-bit vectors (x86-64-v4) and FLUXION_NO_WIDE is not set.
+/// Whether this CPU has 512-bit vectors (x86-64-v4) and FLUXION_NO_WIDE is not set. Defined by the host (tensor/cpu.cpp).
 bool has_wide_vectors();
 
 }  // namespace fluxion::kernels

@@ -1,3 +1,4 @@
+// Which of the built-in kernels this CPU gets.
 #include <cstdlib>
 
 #include "kernels/kernel.h"
