@@ -112,11 +112,22 @@ void infer_shape(const TypeRule& t) {
   t.out[0] = {t.in[0].dtype, t.in[0].weak, Shape(t.attrs<ShapeAttrs>().shape)};
 }
 
+/// As view_strides; a row-major tensor always fits.
+bool strides_as(const Tensor& x, Ints shape, int64_t* out) {
+  if (!x.is_contiguous()) return view_strides(x.sizes(), x.strides(), shape, out);
+  int64_t n = 1;
+  for (size_t d = shape.size(); d-- > 0;) {
+    out[d] = n;
+    n *= std::max<int64_t>(shape[d], 1);
+  }
+  return true;
+}
+
 void eval_reshape(const Eval& e) {
   const Tensor& x = e.in[0];
   const Dims& shape = e.attrs<ShapeAttrs>().shape;
   int64_t strides[kMaxRank];
-  bool fits = view_strides(x.sizes(), x.strides(), shape, strides);
+  bool fits = strides_as(x, shape, strides);
   invariant(fits, "reshape of a tensor that needs a copy");
   deliver(e, make_view(x, shape, {strides, shape.size()}, 0));
 }
@@ -289,7 +300,7 @@ Tensor view_as(const Tensor& x, const Tensor& other) { return view(x, other.size
 Tensor view(const Tensor& x, Ints size) {
   Shape shape = resolve_shape("view", size, x.numel(), x.sizes());
   int64_t strides[kMaxRank];
-  if (!view_strides(x.sizes(), x.strides(), shape, strides))
+  if (!strides_as(x, shape, strides))
     fail(
         ErrorKind::runtime,
         "view: a tensor of shape {} with strides {} cannot be viewed as {} without a copy. Use reshape() instead",
@@ -300,7 +311,7 @@ Tensor view(const Tensor& x, Ints size) {
 Tensor reshape(const Tensor& x, Ints shape) {
   Shape to = resolve_shape("reshape", shape, x.numel(), x.sizes());
   int64_t strides[kMaxRank];
-  const Tensor& source = view_strides(x.sizes(), x.strides(), to, strides) ? x : contiguous(x);
+  const Tensor& source = strides_as(x, to, strides) ? x : contiguous(x);
   return apply(kReshape, ShapeAttrs{Ints(to)}, {source});
 }
 Tensor reshape_as(const Tensor& x, const Tensor& other) { return reshape(x, other.sizes()); }

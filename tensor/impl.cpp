@@ -54,10 +54,20 @@ void resize_geometry(Impl& t, int rank) {
 }
 
 void refresh_geometry(Impl& t) {
-  const Ints sizes{t.sizes(), t.rank}, strides{t.strides(), t.rank};
-  t.numel = element_count(sizes);
-  t.flags = static_cast<uint16_t>(t.flags & ~kContiguous);
-  if (is_dense_row_major(sizes, strides)) t.flags |= kContiguous;
+  int64_t n = 1;
+  bool dense = true, empty = false, overflow = false;
+  for (int d = t.rank; d-- > 0;) {
+    const int64_t size = t.sizes()[d];
+    dense &= size == 1 || t.strides()[d] == n;
+    empty |= size == 0;
+    overflow |= size < 0 || __builtin_mul_overflow(n, size, &n);
+  }
+  if (empty || overflow) [[unlikely]] {
+    n = element_count({t.sizes(), t.rank});  // raises unless empty
+    dense = is_dense_row_major({t.sizes(), t.rank}, {t.strides(), t.rank});
+  }
+  t.numel = n;
+  t.flags = static_cast<uint16_t>(dense ? t.flags | kContiguous : t.flags & ~kContiguous);
 }
 
 int64_t element_count(Ints shape) {
