@@ -1,5 +1,6 @@
 // The backward pass: a heap of nodes ordered by creation, newest first, so a popped node has all its consumers done.
 #include <algorithm>
+#include <memory>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -47,6 +48,27 @@ Tensor sum(Tensor have, const Tensor& more, bool record) {
   }
   return add(have, more);
 }
+
+/// `n` undefined tensors, on the stack if few.
+class Handles {
+ public:
+  explicit Handles(size_t n) : n_(n), many_(n > kFew ? new Tensor[n] : nullptr) {
+    if (!many_) std::uninitialized_value_construct_n(few(), n_);
+  }
+  ~Handles() {
+    if (!many_) std::destroy_n(few(), n_);
+  }
+  Handles(const Handles&) = delete;
+  Handles& operator=(const Handles&) = delete;
+  std::span<Tensor> all() { return {many_ ? many_.get() : few(), n_}; }
+
+ private:
+  static constexpr size_t kFew = 8;
+  Tensor* few() { return reinterpret_cast<Tensor*>(room_); }
+  size_t n_;
+  std::unique_ptr<Tensor[]> many_;
+  alignas(Tensor) std::byte room_[kFew * sizeof(Tensor)];
+};
 
 class Engine {
  public:
@@ -150,13 +172,8 @@ class Engine {
           "backward: the graph through {} was freed by an earlier backward pass. Pass retain_graph=True to "
           "the first backward to go through it again",
           n.name());
-    Tensor fixed[8];
-    std::vector<Tensor> many;
-    std::span<Tensor> result(fixed, n.inputs);
-    if (n.inputs > 8) {
-      many.resize(n.inputs);
-      result = many;
-    }
+    Handles room(n.inputs);
+    std::span<Tensor> result = room.all();
     if (n.custom) n.custom->backward(grads, result);
     else call_rule(n, grads, needed, result);
     for (size_t i = 0; i < n.inputs; ++i)
@@ -185,14 +202,9 @@ class Engine {
 
   void call_rule(Node& n, std::span<Tensor> grads, std::span<const uint8_t> needed,
                  std::span<Tensor> result) {
-    Tensor fixed[12];
-    std::vector<Tensor> many;
     size_t count = size_t(n.inputs) + n.outputs;
-    std::span<Tensor> saved(fixed, count);
-    if (count > 12) {
-      many.resize(count);
-      saved = many;
-    }
+    Handles room(count);
+    std::span<Tensor> saved = room.all();
     for (size_t i = 0; i < count; ++i) saved[i] = restore(n, i, grads);
     Vjp v{*n.op, n.attrs, grads, saved.first(n.inputs), saved.subspan(n.inputs), needed, result};
     if (n.op->vjp) n.op->vjp(v);
