@@ -6,7 +6,7 @@ install(TARGETS fluxion EXPORT fluxion-targets
         LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development)
 install(DIRECTORY include/fluxion DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development
         FILES_MATCHING PATTERN "*.h")
-foreach(folder base kernels loops tensor ops autograd io nn)
+foreach(folder base kernels loops tensor ops autograd graph io trace compile nn)
   install(DIRECTORY ${folder} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/fluxion COMPONENT development
           FILES_MATCHING PATTERN "*.h" PATTERN "llvm" EXCLUDE)
 endforeach()

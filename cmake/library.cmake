@@ -20,7 +20,7 @@ fluxion_library(fluxion_kernels OBJECT kernels)
 target_compile_options(fluxion_kernels PRIVATE -fno-exceptions -fno-rtti -fno-threadsafe-statics
                        -fvect-cost-model=dynamic)
 
-fluxion_library(fluxion_core OBJECT base loops tensor ops autograd io nn)
+fluxion_library(fluxion_core OBJECT base loops tensor ops autograd graph io trace compile nn)
 target_link_libraries(fluxion_core PUBLIC TBB::tbb fmt::fmt-header-only Threads::Threads)
 
 # An archive: programs that never call the emitter do not load LLVM.
