@@ -8,6 +8,7 @@
 #include "ops/copy.h"
 #include "ops/functions.h"
 #include "tensor/thread_state.h"
+#include "tensor/uninterrupted.h"
 
 namespace fluxion {
 
@@ -73,6 +74,9 @@ class Handles {
 class Engine {
  public:
   explicit Engine(Pass& pass) : pass_(pass) {}
+  ~Engine() { abandon(); }
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
 
   void seed(const Edge& e, Tensor g) { deliver(e, std::move(g)); }
 
@@ -81,13 +85,7 @@ class Engine {
       std::ranges::pop_heap(heap_, older);
       Ref<Node> n = std::move(heap_.back());
       heap_.pop_back();
-      n->queued = false;
-      try {
-        visit(*n);
-      } catch (...) {
-        abandon(*n);
-        throw;
-      }
+      visit(*n);
     }
   }
 
@@ -98,36 +96,55 @@ class Engine {
     if (!e.node || !g.defined()) return;
     Node& n = *e.node;
     if (!pass_.targets.empty() && !pass_.on_the_way.contains(&n)) return;
-    Tensor& slot = n.grads[e.slot];
-    slot = slot.defined() ? sum(std::move(slot), g, pass_.create_graph) : std::move(g);
-    if (!n.queued) {
-      n.queued = true;
+    bool first;
+    Tensor& slot = slots(n, &first)[e.slot];
+    if (first) {
       heap_.push_back(e.node);
       std::ranges::push_heap(heap_, older);
+    }
+    slot = slot.defined() ? sum(std::move(slot), g, pass_.create_graph) : std::move(g);
+  }
+
+  /// The gradients that this pass collects for a node: in the node, unless a pass of another thread or the one that
+  /// this pass was started from collects there.
+  Tensor* slots(Node& n, bool* first) {
+    *first = false;
+    if (n.pass == this) return n.grads;
+    if (!aside_.empty())
+      if (auto it = aside_.find(&n); it != aside_.end()) return it->second.get();
+    *first = true;
+    if (n.pass) return (aside_[&n] = std::make_unique<Tensor[]>(n.outputs)).get();
+    n.pass = this;
+    return n.grads;
+  }
+
+  /// Moves the collected gradients out; the node is free for other passes.
+  void take(Node& n, Tensor* to) {
+    if (n.pass == this) {
+      std::move(n.grads, n.grads + n.outputs, to);
+      n.pass = nullptr;
+    } else {
+      auto it = aside_.find(&n);
+      std::move(it->second.get(), it->second.get() + n.outputs, to);
+      aside_.erase(it);
     }
   }
 
   /// Leaves every gradient slot empty, so that the graph can be used again after an error.
-  void abandon(Node& current) {
-    for (size_t i = 0; i < current.outputs; ++i) current.grads[i] = {};
+  void abandon() noexcept {
     for (Ref<Node>& n : heap_) {
-      n->queued = false;
+      if (n->pass != this) continue;
+      n->pass = nullptr;
       for (size_t i = 0; i < n->outputs; ++i) n->grads[i] = {};
     }
     heap_.clear();
+    aside_.clear();
   }
 
   void visit(Node& n) {
-    std::vector<Tensor> taken;
-    Tensor one;
-    std::span<Tensor> grads;
-    if (n.outputs == 1) {
-      one = std::move(n.grads[0]);
-      grads = {&one, 1};
-    } else {
-      for (size_t i = 0; i < n.outputs; ++i) taken.push_back(std::move(n.grads[i]));
-      grads = taken;
-    }
+    Handles room(n.outputs);
+    std::span<Tensor> grads = room.all();
+    take(n, grads.data());
     if (n.is_leaf()) run_hooks(ensure_meta(Tensor(n.leaf)).hooks, grads);
     else if (n.hooks) run_hooks(*n.hooks, grads);
     for (size_t i = 0; i < pass_.targets.size(); ++i)
@@ -148,13 +165,18 @@ class Engine {
     if (!pass_.targets.empty() && !pass_.accumulate) return;
     Tensor leaf{n.leaf};
     GradMeta& meta = ensure_meta(leaf);
-    if (!meta.grad.defined()) meta.grad = own_gradient(std::move(g));
-    else if (pass_.create_graph) meta.grad = add(meta.grad, g);
+    if (!meta.grad.defined()) {
+      g = own_gradient(std::move(g));
+      if (!meta.grad.defined()) return void(meta.grad = std::move(g));  // still: copying takes time
+    }
+    if (pass_.create_graph) meta.grad = add(meta.grad, g);
     else accumulate_into(meta.grad, g);
   }
 
-  /// In place: `.grad` stays the same object in the same memory.
-  static void accumulate_into(const Tensor& have, const Tensor& g) {
+  /// In place: `.grad` stays the same object in the same memory. Whole, so that threads that share a leaf lose nothing;
+  /// by value, for one of them may drop `.grad`.
+  static void accumulate_into(Tensor have, const Tensor& g) {
+    Uninterrupted whole;
     begin_write(have.storage());
     if (have.dtype() == g.dtype() && std::ranges::equal(have.sizes(), g.sizes())) add_into(have, g);
     else copy_elements(add(have, g), have);
@@ -264,6 +286,7 @@ class Engine {
   }
 
   Pass& pass_;
+  std::unordered_map<const Node*, std::unique_ptr<Tensor[]>> aside_;
   std::vector<Ref<Node>> heap_;
 };
 

@@ -46,15 +46,15 @@ struct CustomBackward {
 struct Node {
   std::atomic<uint32_t> refs{1};
   uint16_t inputs = 0, outputs = 0;
-  uint32_t bytes = 0;   // of the whole block
-  bool queued = false;  // in the heap of a running backward pass
-  bool freed = false;   // saved values were dropped
+  uint32_t bytes = 0;  // of the whole block
+  bool freed = false;  // saved values were dropped
   bool has_saved = false;
   uint64_t seq = 0;           // descending order of this is the order of backward; 0 for leaves
   const OpDef* op = nullptr;  // null: a leaf accumulator or a custom function
   Edge* edges = nullptr;
-  Saved* saved = nullptr;   // inputs, then outputs
-  Tensor* grads = nullptr;  // gradient slots, one per output; undefined outside a backward pass
+  Saved* saved = nullptr;      // inputs, then outputs
+  Tensor* grads = nullptr;     // gradient slots, one per output; undefined outside a backward pass
+  const void* pass = nullptr;  // the running backward pass whose gradients these are
   void* attrs = nullptr;
   Ref<Impl> leaf;  // accumulator: whose .grad
   std::unique_ptr<CustomBackward> custom;

@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "tensor/fork.h"
 #include "tensor/thread_state.h"
+#include "tensor/uninterrupted.h"
 
 namespace fluxion {
 namespace {
@@ -105,7 +106,7 @@ kernels::Ctx kernel_context(void* workspace, size_t workspace_bytes) {
 }
 
 LongWork::LongWork(double nanoseconds) {
-  if (nanoseconds <= kLongWork) return;
+  if (nanoseconds <= kLongWork || Uninterrupted::active()) return;
   if (auto* begin = long_work_begin.load(std::memory_order_acquire)) token_ = begin();
 }
 

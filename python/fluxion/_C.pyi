@@ -842,7 +842,7 @@ class Tensor:
     def set_(self, source: Tensor, storage_offset: _int = 0, size: _int | Sequence[_int] | None = None, stride: _int | Sequence[_int] | None = None) -> Tensor:
         """Rebinds the tensor to the memory of source."""
     def share_memory_(self) -> Tensor:
-        """Moves the elements to memory that forked children share."""
+        """Moves the elements to memory that forked children share. Raises if views or arrays see the old memory."""
     def short(self, memory_format: Any = None) -> Tensor:
         """to(int16)."""
     def sigmoid(self, *, out: Tensor | None = None) -> Tensor:

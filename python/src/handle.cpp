@@ -5,15 +5,22 @@
 
 #include "autograd/autograd.h"
 #include "ops/copy.h"
+#include "python/src/long_work.h"
 
 namespace fluxion::python {
 
+void rebind(const Tensor& t, const Tensor& source) {
+  wait_for_long_work();
+  set_data(t, source);
+}
+
 void set_source(const Tensor& t, const Tensor& source, Ints sizes, Ints strides, int64_t offset) {
-  set_data(t, from_storage(Ref<Storage>::share(source.storage()), source.dtype(), sizes, strides,
-                           offset));
+  rebind(t, from_storage(Ref<Storage>::share(source.storage()), source.dtype(), sizes, strides,
+                         offset));
 }
 
 void resize(const Tensor& t, Ints shape) {
+  wait_for_long_work();
   if (t.requires_grad())
     fail(ErrorKind::runtime, "resize_: a tensor that requires grad cannot be resized");
   Shape strides = row_major_strides(shape);
@@ -26,9 +33,17 @@ void resize(const Tensor& t, Ints shape) {
 }
 
 void share_memory(const Tensor& t) {
-  if (t.storage()->shared_memory) return;
-  Ref<Storage> shared = allocate_shared(t.storage()->nbytes);
-  std::memcpy(shared->data, t.storage()->data, t.storage()->nbytes);
+  wait_for_long_work();
+  Storage* own = t.storage();
+  if (own->shared_memory) return;
+  if (uint32_t others = own->refs.load() - 1)
+    fail(
+        ErrorKind::runtime,
+        "share_memory_: {} other holders of this memory (views, detach(), .data, arrays, values saved for a "
+        "gradient) would stay behind. Share it before they are made, or share a clone()",
+        others);
+  Ref<Storage> shared = allocate_shared(own->nbytes);
+  std::memcpy(shared->data, own->data, own->nbytes);
   set_data(t,
            from_storage(std::move(shared), t.dtype(), t.sizes(), t.strides(), t.storage_offset()));
 }

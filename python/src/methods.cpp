@@ -134,7 +134,7 @@ PyObject* resize_as(Frame& f) {
 PyObject* set(Frame& f) {
   const Tensor& source = f.arg(1).tensor;
   if (f.arg(3).none) {
-    set_data(self(f), source);
+    rebind(self(f), source);
     return same(f);
   }
   Ints sizes = f.arg(3).ints;
@@ -263,7 +263,8 @@ const NativeFunction kMethods[] = {
     {"set_(Tensor input, Tensor source, int storage_offset=0, int[]? size=None, int[]? stride=None) -> Tensor",
      "Rebinds the tensor to the memory of source.", kMethod, set},
     {"share_memory_(Tensor input) -> Tensor",
-     "Moves the elements to memory that forked children share.", kMethod, share_memory_native},
+     "Moves the elements to memory that forked children share. Raises if views or arrays see the old memory.",
+     kMethod, share_memory_native},
     {"new_tensor(Tensor input, object data, *, dtype? dtype=None, ignored? device, bool requires_grad=False, ignored? pin_memory) -> Tensor",
      "tensor(data) with this tensor's dtype.", kMethod, new_tensor},
     {"__format__(Tensor input, object format_spec) -> str", "0-dim tensors format as numbers.",

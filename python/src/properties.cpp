@@ -3,6 +3,7 @@
 #include "ops/functions.h"
 #include "python/src/autograd_bind.h"
 #include "python/src/constants.h"
+#include "python/src/handle.h"
 #include "python/src/tensor_type.h"
 
 namespace fluxion::python {
@@ -103,7 +104,7 @@ int set_data_property(PyObject* self, PyObject* value, void*) {
   if (!value) return not_deletable("data");
   return guarded_status([&] {
     if (!is_tensor(value)) fail(ErrorKind::type, "data must be a Tensor, not {}", type_name(value));
-    set_data(tensor_of(self), tensor_of(value));
+    rebind(tensor_of(self), tensor_of(value));
     return 0;
   });
 }

@@ -1,18 +1,13 @@
 // Settings of the process: threads, printing, default dtype; and the rules of dtype promotion.
 #include "ops/promotion.h"
 #include "python/src/convert.h"
+#include "python/src/long_work.h"
 #include "python/src/module.h"
 #include "tensor/threads.h"
 
 namespace fluxion::python {
 
 namespace {
-
-/// Long C++ work runs without the GIL.
-void* release_gil() { return PyGILState_Check() ? PyEval_SaveThread() : nullptr; }
-void restore_gil(void* state) {
-  if (state) PyEval_RestoreThread(static_cast<PyThreadState*>(state));
-}
 
 DType dtype_at(Frame& f, size_t i) { return static_cast<DType>(f.arg(i).scalar.i); }
 PyObject* dtype_result(DType t) { return Py_NewRef(dtype_object(t)); }
@@ -91,7 +86,7 @@ const NativeFunction kFunctions[] = {
 }  // namespace
 
 void add_settings() {
-  set_long_work_hooks({release_gil, restore_gil});
+  install_long_work();
   add_natives(kFunctions);
 }
 

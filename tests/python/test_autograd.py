@@ -895,3 +895,28 @@ def test_gradients_of_views_are_zero_elsewhere():
     x.grad = None
     x.expand(4, 3).sum().backward()
     assert_same(x.grad, fx.tensor([4.0, 4.0, 4.0]))
+
+
+def test_backward_within_backward_through_the_same_leaf():
+    """The inner pass collects for itself, although the outer one has a gradient of `w` in hand already."""
+    w = fx.tensor([2.0], requires_grad=True)
+    x = fx.tensor([3.0], requires_grad=True)
+    inner = []
+
+    class Again(fx.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            with fx.enable_grad():
+                inner.append(fx.autograd.grad((w * w).sum(), w)[0].item())
+                (w * 5).sum().backward()
+            inner.append(w.grad.item())
+            return g
+
+    (Again.apply(x) * w).sum().backward()
+    assert inner == [4.0, 5.0]
+    assert w.grad.item() == 8.0
+    assert x.grad.item() == 2.0

@@ -86,8 +86,13 @@ class Conversions:
         return self.to(device=f"cuda:{index}" if isinstance(index, int) else index)
 
     def share_memory(self) -> Module:
-        """Moves everything into memory shared between processes. Returns self."""
-        return self._apply(lambda t: t.share_memory_())
+        """Moves everything into memory shared between processes. Returns self.
+
+        Raises RuntimeError if other tensors see a member's memory, such as views or `.data` that are still held.
+        """
+        for tensor in {id(t): t for t in (*self.parameters(), *self.buffers())}.values():
+            tensor.share_memory_()
+        return self
 
 
 def _parse_to(
