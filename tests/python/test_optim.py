@@ -178,12 +178,12 @@ def test_step_hooks_can_be_removed_and_replace_arguments():
     optimizer = optim.SGD([p], lr=0.1)
     seen = []
     handle = optimizer.register_step_pre_hook(
-        lambda o, args, kwargs: ((lambda: seen.append(1),), {})
+        lambda o, args, kwargs: ((args[0], lambda: seen.append(args)), {})
     )
     optimizer.step()
     handle.remove()
     optimizer.step()
-    assert seen == [1]
+    assert seen == [(optimizer,)]  # the arguments begin with the optimizer, as in PyTorch
 
 
 def test_state_dict_hooks():

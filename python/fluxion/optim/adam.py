@@ -42,6 +42,8 @@ class Adam(Optimizer):
         name = type(self).__name__
         check_options(name, lr=lr, eps=eps, weight_decay=weight_decay)
         check_not_differentiable(name, differentiable)
+        if len(betas) != 2:
+            raise ValueError(f"{name}: betas must be a pair, got {betas}")
         for i, beta in enumerate(betas):
             if not 0.0 <= beta < 1.0:
                 raise ValueError(f"{name}: Invalid beta {i}: {beta}; it must be in [0, 1)")

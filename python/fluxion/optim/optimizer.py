@@ -6,6 +6,7 @@ from collections import OrderedDict, defaultdict
 from copy import deepcopy
 
 from fluxion import Tensor, enable_grad
+from fluxion.utils._grad import clear_grad
 from fluxion.utils.hooks import RemovableHandle, add_hook
 
 TYPE_CHECKING = False
@@ -100,10 +101,7 @@ class Optimizer:
         """Drops all gradients, or zeroes them in place with `set_to_none=False`."""
         for group in self.param_groups:
             for parameter in group["params"]:
-                if set_to_none:
-                    parameter.grad = None
-                elif parameter.grad is not None:
-                    parameter.grad = parameter.grad.detach().zero_()
+                clear_grad(parameter, set_to_none)
 
     # Parameter groups
 
@@ -118,9 +116,14 @@ class Optimizer:
             raise TypeError("parameters must be in an ordered collection, not a set")
         else:
             params = list(given)
-        if params and all(isinstance(item, tuple) for item in params):
+        named = [isinstance(item, tuple) for item in params]
+        if any(named):
+            if not all(named):
+                raise ValueError("either all parameters of a group have names or none has")
             param_group["param_names"] = [name for name, _ in params]
             params = [parameter for _, parameter in params]
+        if self.param_groups and any(named) != ("param_names" in self.param_groups[0]):
+            raise ValueError("either the parameters of all groups have names or those of none")
         param_group["params"] = params
         self._check_params(params)
         for name, default in self.defaults.items():
@@ -221,7 +224,10 @@ class Optimizer:
     # Hooks
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Calls `hook(optimizer, args, kwargs)` before each step; a result replaces (args, kwargs)."""
+        """Calls `hook(optimizer, args, kwargs)` before each step; a result replaces (args, kwargs).
+
+        `args` begins with the optimizer itself, as in PyTorch.
+        """
         self._enable_step_hooks()
         return add_hook(self._step_pre_hooks, hook)
 
@@ -237,6 +243,7 @@ class Optimizer:
             self.step = self._step_with_hooks  # type: ignore[method-assign]
 
     def _step_with_hooks(self, *args: Any, **kwargs: Any) -> Any:
+        args = (self, *args)
         for hook in list(self._step_pre_hooks.values()):
             replaced = hook(self, args, kwargs)
             if replaced is not None:
@@ -245,7 +252,7 @@ class Optimizer:
                         f"a step pre-hook must return None or a pair (args, kwargs), got {replaced!r}"
                     )
                 args, kwargs = replaced
-        result = self._plain_step(*args, **kwargs)
+        result = self._plain_step(*args[1:], **kwargs)
         for hook in list(self._step_post_hooks.values()):
             hook(self, args, kwargs)
         return result
@@ -291,6 +298,10 @@ def _state_for(parameter: Tensor, value: Any, key: str | None = None) -> Any:
 def check_options(name: str, **options: float) -> None:
     """Raises ValueError for negative options (numbers or 0-dim tensors)."""
     for option, value in options.items():
+        if isinstance(value, Tensor) and value.numel() != 1:
+            raise ValueError(
+                f"{name}: {option} must have one element, got shape {tuple(value.shape)}"
+            )
         if not value >= 0.0:
             raise ValueError(f"{name}: Invalid {option}: {value}; it must not be negative")
 

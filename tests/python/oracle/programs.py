@@ -594,3 +594,105 @@ def parameter_vectors(T):
     vector = T.nn.utils.parameters_to_vector(ps)
     T.nn.utils.vector_to_parameters(vector.detach() * 2, ps)
     return plain(vector), plain(ps)
+
+
+# Protocols: hooks of all modules, gradients that stay, optimizer arguments
+
+
+def _kind(call):
+    """The type of what a call raises, or its result."""
+    try:
+        return plain(call())
+    except Exception as error:
+        return type(error).__name__
+
+
+@program
+def hooks_of_all_modules(T):
+    log = []
+    where = T.nn.modules.module
+    model = _fill(T, T.nn.Sequential(T.nn.Linear(2, 2), T.nn.Tanh()))
+    model[0].register_forward_hook(lambda m, a, y: log.append(["own", type(m).__name__]))
+    handles = [
+        where.register_module_forward_pre_hook(lambda m, a: log.append(["pre", type(m).__name__])),
+        where.register_module_forward_hook(lambda m, a, y: y * 2),
+        where.register_module_forward_hook(
+            lambda m, a, k, y: log.append(["keywords", len(a), len(k)]), with_kwargs=True
+        ),
+        where.register_module_full_backward_pre_hook(lambda m, g: log.append(["before", len(g)])),
+        where.register_module_full_backward_hook(
+            lambda m, i, o: log.append(["after", type(m).__name__, len(i), len(o)])
+        ),
+    ]
+    x = wave(T, 3, 2, grad=True)
+    y = model(x)
+    y.sum().backward()
+    for handle in handles:
+        handle.remove()
+    count = len(log)
+    model(x)
+    return plain(y), plain(x.grad), log, len(log) - count
+
+
+@program
+def backward_hooks_need_tensor_outputs(T):
+    log = []
+
+    class Pair(T.nn.Module):
+        def forward(self, x):
+            return {"y": x * 2}
+
+    module = Pair()
+    module.register_full_backward_hook(lambda m, i, o: log.append("called"))
+    x = wave(T, 2, grad=True)
+    module(x)["y"].sum().backward()
+    return plain(x.grad), log
+
+
+@program
+def zeroed_gradients_stay_the_same_object(T):
+    out = []
+    for owner in ("module", "optimizer"):
+        module = T.nn.Linear(2, 1)
+        owner = module if owner == "module" else T.optim.SGD(module.parameters(), lr=1.0)
+        module(T.ones(1, 2)).sum().backward()
+        (g,) = T.autograd.grad((module.bias**3).sum(), module.bias, create_graph=True)
+        module.bias.grad = g
+        kept = [p.grad for p in module.parameters()]
+        owner.zero_grad(set_to_none=False)
+        out.append([p.grad is g for p, g in zip(module.parameters(), kept)])
+        out.append([plain(kept), [g.requires_grad for g in kept], [g.is_leaf for g in kept]])
+    return out
+
+
+@program
+def parameters_that_are_none(T):
+    module = T.nn.Linear(2, 2, bias=False)
+    module.register_buffer("nothing", None)
+    return _kind(lambda: module.get_parameter("bias")), _kind(lambda: module.get_buffer("nothing"))
+
+
+@program
+def optimizer_arguments(T):
+    p, q = (T.nn.Parameter(T.ones(1)) for _ in range(2))
+    sgd = T.optim.SGD
+    out = [
+        _kind(lambda: sgd([("p", p), q], lr=1.0)),
+        _kind(lambda: sgd([{"params": [("p", p)]}, {"params": [q]}], lr=1.0)),
+        _kind(lambda: sgd([{"params": [p]}, {"params": [("q", q)]}], lr=1.0)),
+        _kind(lambda: T.optim.Adam([p], lr=T.tensor([0.1, 0.2]))),
+    ]
+    named = sgd([{"params": [("p", p)]}, {"params": [("q", q)]}], lr=1.0)
+    out.append([group["param_names"] for group in named.state_dict()["param_groups"]])
+    calls = []
+    named.register_step_pre_hook(lambda o, args, kwargs: calls.append([args[0] is o, len(args)]))
+    named.register_step_post_hook(lambda o, args, kwargs: calls.append([args[0] is o, len(args)]))
+    named.step()
+    named.step(lambda: 1)
+    return out, calls
+
+
+@program
+def lists_of_parameters_print(T):
+    lists = T.nn.ParameterList([T.ones(2), T.nn.Parameter(T.ones(1, 3))])
+    return repr(lists).replace(str(T.float32), "float32")

@@ -19,6 +19,8 @@ OPTIMIZERS = {
     "RMSprop all": lambda o, p: o.RMSprop(
         p, 0.05, 0.9, weight_decay=0.1, momentum=0.7, centered=True
     ),
+    "Adadelta": lambda o, p: o.Adadelta(p),
+    "Adadelta all": lambda o, p: o.Adadelta(p, 0.5, 0.8, 1e-5, weight_decay=0.1, maximize=True),
     "Adagrad": lambda o, p: o.Adagrad(p, lr=0.2),
     "Adagrad all": lambda o, p: o.Adagrad(
         p, 0.2, lr_decay=0.1, weight_decay=0.1, initial_accumulator_value=0.2

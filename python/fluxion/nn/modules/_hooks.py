@@ -32,6 +32,27 @@ class HookTable:
         return table
 
 
+# The hooks of all modules, which run before a module's own.
+GLOBAL: dict[str, OrderedDict[int, Any]] = {
+    name: OrderedDict()
+    for name in (
+        "_forward_hooks",
+        "_forward_hooks_with_kwargs",
+        "_forward_hooks_always_called",
+        "_forward_pre_hooks",
+        "_forward_pre_hooks_with_kwargs",
+        "_backward_hooks",
+        "_backward_pre_hooks",
+    )
+}
+
+
+def _entries(module: Module, table: str) -> dict[int, Any]:
+    """Global and own entries of a table, by id."""
+    own = module.__dict__.get(table)
+    return {**GLOBAL[table], **own} if own else dict(GLOBAL[table])
+
+
 def call_with_hooks(module: Module, args: tuple, kwargs: dict[str, Any]) -> Any:
     """`module(*args, **kwargs)` with forward and backward hooks."""
     done: set[int] = set()
@@ -42,22 +63,24 @@ def call_with_hooks(module: Module, args: tuple, kwargs: dict[str, Any]) -> Any:
         if backward is not None:
             args = backward.tap_inputs(args)
         result = module.forward(*args, **kwargs)
-        for key, hook in list(module._forward_hooks.items()):
+        for key, hook in _entries(module, "_forward_hooks").items():
             done.add(key)
             replaced = _run_forward_hook(module, key, hook, args, kwargs, result)
             if replaced is not None:
                 result = replaced
         return result if backward is None else backward.tap_outputs(result)
     except Exception:
-        for key in list(module._forward_hooks_always_called):
-            if key not in done and key in module._forward_hooks:
-                _run_after_failure(module, key, args, kwargs, result)
+        hooks = _entries(module, "_forward_hooks")
+        for key in _entries(module, "_forward_hooks_always_called"):
+            if key not in done and key in hooks:
+                _run_after_failure(module, key, hooks[key], args, kwargs, result)
         raise
 
 
 def _run_pre_hooks(module: Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-    for key, hook in list(module._forward_pre_hooks.items()):
-        if key in module._forward_pre_hooks_with_kwargs:
+    with_kwargs = _entries(module, "_forward_pre_hooks_with_kwargs")
+    for key, hook in _entries(module, "_forward_pre_hooks").items():
+        if key in with_kwargs:
             replaced = hook(module, args, kwargs)
             if replaced is None:
                 continue
@@ -77,14 +100,16 @@ def _run_pre_hooks(module: Module, args: tuple, kwargs: dict) -> tuple[tuple, di
 def _run_forward_hook(
     module: Module, key: int, hook: Callable, args: tuple, kwargs: dict, result: Any
 ) -> Any:
-    if key in module._forward_hooks_with_kwargs:
+    if key in _entries(module, "_forward_hooks_with_kwargs"):
         return hook(module, args, kwargs, result)
     return hook(module, args, result)
 
 
-def _run_after_failure(module: Module, key: int, args: tuple, kwargs: dict, result: Any) -> None:
+def _run_after_failure(
+    module: Module, key: int, hook: Callable, args: tuple, kwargs: dict, result: Any
+) -> None:
     try:
-        _run_forward_hook(module, key, module._forward_hooks[key], args, kwargs, result)
+        _run_forward_hook(module, key, hook, args, kwargs, result)
     except Exception as error:
         import warnings
 
@@ -106,10 +131,11 @@ class BackwardHooks:
         self.grad_output: tuple = ()
         self.inputs: list[int] = []
         self.arguments = 0
+        self.silent = False  # the output is no tensor
 
     @staticmethod
     def of(module: Module) -> BackwardHooks | None:
-        used = module._backward_hooks or module._backward_pre_hooks
+        used = _entries(module, "_backward_hooks") or _entries(module, "_backward_pre_hooks")
         return BackwardHooks(module) if used else None
 
     def tap_inputs(self, args: tuple) -> tuple:
@@ -120,6 +146,16 @@ class BackwardHooks:
         return self._tap(args, self.inputs, self._on_grad_input)
 
     def tap_outputs(self, result: Any) -> Any:
+        if not isinstance(result, (Tensor, tuple)):
+            import warnings
+
+            warnings.warn(
+                "backward hooks run only if the module's output is a Tensor or a tuple of Tensors, "
+                f"got {type(result).__name__}",
+                stacklevel=4,
+            )
+            self.silent = True
+            return result
         single = not isinstance(result, tuple)
         outputs = (result,) if single else result
         places = [
@@ -141,7 +177,7 @@ class BackwardHooks:
 
     def _on_grad_output(self, grads: tuple) -> tuple:
         full = _spread(grads, self.outputs, self.output_count)
-        for hook in list(self.module._backward_pre_hooks.values()):
+        for hook in _entries(self.module, "_backward_pre_hooks").values():
             replaced = hook(self.module, full)
             if replaced is not None:
                 full = replaced if isinstance(replaced, tuple) else (replaced,)
@@ -151,11 +187,13 @@ class BackwardHooks:
         return tuple(full[i] for i in self.outputs)
 
     def _on_grad_input(self, grads: tuple) -> tuple:
+        if self.silent:
+            return grads
         full = self._run_hooks(_spread(grads, self.inputs, self.arguments))
         return tuple(full[i] for i in self.inputs)
 
     def _run_hooks(self, grad_input: tuple) -> tuple:
-        for hook in list(self.module._backward_hooks.values()):
+        for hook in _entries(self.module, "_backward_hooks").values():
             replaced = hook(self.module, grad_input, self.grad_output)
             if replaced is not None:
                 replaced = replaced if isinstance(replaced, tuple) else (replaced,)

@@ -138,7 +138,8 @@ class Traversal:
     def _get_member(self, target: str, kinds: tuple[int, ...], kind_name: str) -> Any:
         path, _, name = target.rpartition(".")
         module = self.get_submodule(path)
-        if module._members.get(name) not in kinds:
+        missing = kind_name == "parameter" and getattr(module, name, None) is None
+        if module._members.get(name) not in kinds or missing:
             raise AttributeError(
                 f"{type(module).__name__} has no {kind_name} '{name}' (looking for '{target}')"
             )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from fluxion import Tensor
+from fluxion.utils._grad import clear_grad
 from fluxion.utils.hooks import RemovableHandle, add_hook
 
 from ..parameter import Buffer, Parameter
 from ._convert import Conversions
-from ._hooks import HookTable, call_with_hooks, note_module_path
+from ._hooks import GLOBAL, HookTable, call_with_hooks, note_module_path
 from ._members import BUFFER, BUFFERS, KIND_NAMES, MODULE, PARAMETER, TEMPORARY, MembersOf, members
 from ._state import StateDicts
 from ._traverse import Traversal
@@ -250,11 +251,7 @@ class Module(Traversal, Conversions, StateDicts):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drops all gradients, or zeroes them in place with `set_to_none=False`."""
         for parameter in self.parameters():
-            if parameter.grad is not None:
-                if set_to_none:
-                    parameter.grad = None
-                else:
-                    parameter.grad = parameter.grad.detach().zero_()
+            clear_grad(parameter, set_to_none)
 
     # Text
 
@@ -272,6 +269,51 @@ class Module(Traversal, Conversions, StateDicts):
         if not children and len(lines) <= 1:
             return f"{self._get_name()}({extra})"
         return f"{self._get_name()}(\n  " + "\n  ".join(lines + children) + "\n)"
+
+
+# Hooks of every module. They cost nothing before the first is registered; `nn.modules.module` is their place.
+
+
+class _GlobalHandle(RemovableHandle):
+    """Without the last of them modules are called directly again."""
+
+    def remove(self) -> None:
+        super().remove()
+        Module._hooked = any(GLOBAL.values())
+
+
+def _add_global(table: str, hook: Callable, *marked: str) -> RemovableHandle:
+    tables = tuple(GLOBAL[name] for name in marked)
+    handle = _GlobalHandle(GLOBAL[table], extra=tables)
+    GLOBAL[table][handle.id] = hook
+    for marks in tables:
+        marks[handle.id] = True
+    Module._hooked = True
+    return handle
+
+
+def register_module_forward_pre_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """Calls `hook(module, args)` before the `forward` of every module."""
+    return _add_global("_forward_pre_hooks", hook)
+
+
+def register_module_forward_hook(
+    hook: Callable[..., Any], *, with_kwargs: bool = False, always_call: bool = False
+) -> RemovableHandle:
+    """Calls `hook(module, args, output)` after the `forward` of every module."""
+    marked = ["_forward_hooks_with_kwargs"] * with_kwargs
+    marked += ["_forward_hooks_always_called"] * always_call
+    return _add_global("_forward_hooks", hook, *marked)
+
+
+def register_module_full_backward_pre_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """Calls `hook(module, grad_output)` before the backward of every module."""
+    return _add_global("_backward_pre_hooks", hook)
+
+
+def register_module_full_backward_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """Calls `hook(module, grad_input, grad_output)` after the backward of every module."""
+    return _add_global("_backward_hooks", hook)
 
 
 def _same_kind(known: int | None, kind: int) -> bool:

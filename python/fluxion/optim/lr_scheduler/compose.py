@@ -61,6 +61,8 @@ class SequentialLR(_Composed):
         self._check(optimizer)
         if any(isinstance(scheduler, ReduceLROnPlateau) for scheduler in schedulers):
             raise ValueError("SequentialLR: ReduceLROnPlateau needs a metric and can't take part")
+        if any(isinstance(scheduler, SequentialLR) for scheduler in schedulers):
+            raise ValueError("SequentialLR: a SequentialLR can't take part; give its schedulers")
         self._milestones = milestones
         self.last_epoch = last_epoch + 1
         self.optimizer = optimizer
