@@ -53,6 +53,8 @@ HEAVY = {
     "nanobind": (r"nanobind/|Python\.h|structmember\.h", r"python/src/.*"),
     "TBB": (r"(tbb|oneapi)/", r"tensor/threads\.cpp"),
     "Boost": (r"boost/", r"(?!)"),
+    "JSON": (r"(nlohmann|simdjson)", r"(io|serve)/[^/]*\.cpp"),
+    "FlatBuffers": (r"flatbuffers/", r"(io|lite)/[^/]*\.cpp"),
 }
 # What the freestanding kernels may use of the standard library.
 FREESTANDING = (

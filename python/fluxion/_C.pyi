@@ -999,6 +999,8 @@ def _clip_grad_norm_(grads: Sequence[Tensor], max_norm: _float, norm_type: _floa
     """Scales gradients in place so that their total norm is at most max_norm; returns the norm they had."""
 def _empty_cache() -> None:
     """Returns cached memory to the system."""
+def _file_image(tensors: Any, metadata: Any) -> Any:
+    """The safetensors file of a dict of tensors, with their bytes as of now."""
 def _fma(input: Tensor, other: Tensor, addend: Tensor) -> Tensor:
     """input * other + addend in one rounding."""
 def _fused_adam_(params: Sequence[Tensor], grads: Sequence[Tensor], exp_avgs: Sequence[Tensor], exp_avg_sqs: Sequence[Tensor], max_exp_avg_sqs: Sequence[Tensor], steps: Sequence[Tensor], lr: _float, beta1: _float, beta2: _float, eps: _float, weight_decay: _float, amsgrad: _bool, maximize: _bool, decoupled: _bool) -> None:
@@ -1007,8 +1009,14 @@ def _fused_sgd_(params: Sequence[Tensor], grads: Sequence[Tensor], momentum_buff
     """One step of torch.optim.SGD over all parameters, in place. `first`: the buffers become the gradients."""
 def _grad(outputs: Sequence[Tensor], inputs: Sequence[Tensor], grad_outputs: Any, retain_graph: _bool, create_graph: _bool, allow_unused: _bool) -> tuple[Any, ...]:
     """See autograd.grad."""
+def _image_parts(image: Any) -> Any:
+    """A list: the file as bytes and uint8 tensors in order."""
 def _make_subclass(cls: Any, data: Tensor, require_grad: _bool = False) -> Tensor:
     """An object of a Tensor subclass that shares the memory of data."""
+def _parse_safetensors(data: Tensor, name: Any) -> tuple[Any, ...]:
+    """Tensors by name, and the metadata; the tensors alias `data`."""
+def _read_safetensors(path: Any, mmap: _bool) -> tuple[Any, ...]:
+    """Tensors by name, and the metadata."""
 def _rebuild(cls: Any, bytes: Any, dtype: _dtype, shape: _int | Sequence[_int], requires_grad: _bool, attributes: Any) -> Tensor:
     """Undoes __reduce_ex__."""
 def _record_function(name: str, run: Any, release: Any, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
@@ -1025,6 +1033,8 @@ def _to_dtype(input: Tensor, dtype: _dtype) -> Tensor:
     """The tensor itself if it has that dtype, else a converted copy."""
 def _unpack(saved: Any, node: Any) -> Tensor:
     """The value of a saved tensor."""
+def _write_image(image: Any, path: Any) -> None:
+    """Writes the file and replaces an older one when it is complete."""
 def abs(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The absolute value of every element."""
 def acos(input: Tensor, *, out: Tensor | None = None) -> Tensor:

@@ -1,9 +1,7 @@
 """`save` and `load`: nested containers of tensors and plain values as one safetensors file.
 
-A file is an 8-byte little-endian header length, a JSON header and the tensors' bytes. Tensors have dotted names;
-everything else - the nesting, numbers, strings - is JSON in the header's `__metadata__`. Nothing in a file is ever
-executed. Data starts at a multiple of 64 bytes, and every tensor whose size is a multiple of 64 is aligned to 64
-too: the format allows no gaps, so these come first.
+Tensors have dotted names; everything else - the nesting, numbers, strings - is JSON in the header's `__metadata__`.
+Nothing in a file is ever executed. The format itself is read and written by `io/safetensors.h`.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections import namedtuple
 
 from fluxion import _C, Tensor
 
@@ -24,23 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "save"]
 
-_ALIGN = 64
-_MAX_HEADER = 100_000_000  # as in the reference implementation
 _TREE = "fluxion"  # our key in __metadata__
 _FORMAT = 1
 
-_DTYPES = {
-    "BOOL": "bool",
-    "U8": "uint8",
-    "I8": "int8",
-    "I16": "int16",
-    "I32": "int32",
-    "I64": "int64",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "F32": "float32",
-    "F64": "float64",
-}
+_DTYPES = "bool uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64".split()
 
 
 class FormatError(RuntimeError):
@@ -60,13 +44,14 @@ def save(obj: Any, f: Path | IO[bytes]) -> None:
     """
     packer = _Packer()
     tree = packer.pack(obj, ())
-    header, tensors = _layout(packer.tensors, {"format": "fluxion", _TREE: _tree_text(tree)})
+    image = _C._file_image(packer.tensors, {"format": "fluxion", _TREE: _tree_text(tree)})
     if hasattr(f, "write"):
         if getattr(f, "closed", False):
             raise ValueError("save: the file object is closed")
-        _write(f, header, tensors)
+        for part in _C._image_parts(image):
+            f.write(part)
     else:
-        _write_atomically(os.fspath(f), header, tensors)
+        _C._write_image(image, os.fspath(f))
 
 
 def _tree_text(tree: Any) -> str:
@@ -142,71 +127,6 @@ def _place(path: tuple[str, ...]) -> str:
     return f"'{'.'.join(path)}'" if path else "an object"
 
 
-def _layout(tensors: dict[str, Tensor], metadata: dict[str, str]) -> tuple[bytes, list[Tensor]]:
-    """The header with its length, and the tensors in the order of their bytes."""
-    names = {getattr(_C, name): code for code, name in _DTYPES.items()}
-    sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()}
-    order = sorted(tensors, key=lambda n: (sizes[n] % _ALIGN != 0, -tensors[n].element_size()))
-    offset, begin = 0, {}
-    for name in order:
-        begin[name] = offset
-        offset += sizes[name]
-    header: dict[str, Any] = {"__metadata__": metadata}
-    for name, tensor in tensors.items():
-        if tensor.dtype not in names:
-            raise TypeError(
-                f"save: '{name}' has dtype {tensor.dtype}, which safetensors has no name for"
-            )
-        header[name] = {
-            "dtype": names[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [begin[name], begin[name] + sizes[name]],
-        }
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-(len(text) + 8) % _ALIGN)
-    if len(text) > _MAX_HEADER:
-        raise ValueError(f"save: the header has {len(text)} bytes, more than {_MAX_HEADER}")
-    return len(text).to_bytes(8, "little") + text, [tensors[name] for name in order]
-
-
-def _write(file: IO[bytes], header: bytes, tensors: list[Tensor]) -> None:
-    file.write(header)
-    for tensor in tensors:
-        if tensor.numel():
-            tensor = tensor.cpu().contiguous()
-            file.write(_bytes_of(tensor))
-
-
-def _bytes_of(tensor: Tensor) -> memoryview:
-    """The memory of a contiguous tensor."""
-    import ctypes
-
-    size = tensor.numel() * tensor.element_size()
-    return memoryview((ctypes.c_char * size).from_address(tensor.data_ptr())).cast("B")
-
-
-def _write_atomically(path: str, header: bytes, tensors: list[Tensor]) -> None:
-    """Writes a temporary file beside `path`, makes it durable, and renames it."""
-    path = os.path.realpath(path)
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}.{id(tensors):x}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            _write(file, header, tensors)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 # Reading
 
 
@@ -224,17 +144,18 @@ def load(
     function `(tensor, device) -> tensor`. `weights_only` has no effect, since no code is ever loaded. Raises
     RuntimeError that says what is wrong with the file.
     """
-    is_file = hasattr(f, "read")
-    if is_file:
+    if hasattr(f, "read"):
         if getattr(f, "closed", False):
             raise ValueError("load: the file object is closed")
-        name, data = getattr(f, "name", "file object"), bytearray(f.read())  # type: ignore[union-attr]
+        name = str(getattr(f, "name", "file object"))
+        data = bytearray(f.read())
+        data = _C.frombuffer(data, dtype=_C.uint8) if data else _C.empty(0, dtype=_C.uint8)
+        tensors, metadata = _C._parse_safetensors(data, name)
     else:
         name = os.fspath(f)  # type: ignore[arg-type]
-        data = _read(name, mmap is not False)
-    entries, metadata, start = _parse(str(name), data)
+        tensors, metadata = _C._read_safetensors(name, mmap is not False)
     place = _placer(map_location)
-    tensors = {key: place(_tensor(data, start, entry)) for key, entry in entries.items()}
+    tensors = {key: place(tensor) for key, tensor in tensors.items()}
     if _TREE not in metadata:
         return tensors
     try:
@@ -245,116 +166,6 @@ def load(
         return _unpack(content["tree"], tensors)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise FormatError(f"load: {name}: bad structure: {error}") from None
-
-
-def _read(path: str, use_mmap: bool) -> Any:
-    """The bytes of a file, as writable private memory."""
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if not use_mmap or size == 0:
-            return bytearray(file.read())
-        import mmap
-
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-
-
-_Entry = namedtuple("_Entry", ["dtype", "shape", "begin", "end"])
-
-
-def _parse(name: str, data: Any) -> tuple[dict[str, _Entry], dict[str, str], int]:
-    """Checks the whole header: entries by name, metadata, and where the data starts."""
-
-    def fail(problem: str) -> FormatError:
-        return FormatError(f"load: {name}: {problem}")
-
-    size = len(data)
-    if size < 8:
-        raise fail(f"too short for a safetensors file: {size} bytes, the header length alone has 8")
-    if bytes(data[:2]) == b"PK" or bytes(data[:1]) == b"\x80":
-        raise fail("a PyTorch file (zip or pickle), which can hold code; convert it to safetensors")
-    length = int.from_bytes(data[:8], "little")
-    if length > _MAX_HEADER:
-        raise fail(f"header length {length} is above {_MAX_HEADER}; not a safetensors file?")
-    if 8 + length > size:
-        raise fail(
-            f"truncated: the header has {length} bytes, the file only {size - 8} after its length"
-        )
-    try:
-        header = json.loads(bytes(data[8 : 8 + length]), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise fail(f"the header is not valid JSON: {error}") from None
-    if not isinstance(header, dict):
-        raise fail(f"the header must be a JSON object, got {type(header).__name__}")
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise fail("__metadata__ must map strings to strings")
-    entries = {}
-    for key, info in header.items():
-        try:
-            entries[key] = _entry(info)
-        except FormatError as error:
-            raise fail(f"tensor '{key}': {error}") from None
-    _check_coverage(entries, size - 8 - length, fail)
-    return entries, metadata, 8 + length
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key stands there twice")
-    return result
-
-
-def _is_size(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63
-
-
-def _entry(info: Any) -> _Entry:
-    if not isinstance(info, dict) or set(info) != {"dtype", "shape", "data_offsets"}:
-        raise FormatError("needs exactly dtype, shape and data_offsets")
-    dtype, shape, offsets = info["dtype"], info["shape"], info["data_offsets"]
-    if dtype not in _DTYPES:
-        raise FormatError(f"dtype {dtype!r} is not one of {', '.join(_DTYPES)}")
-    if not isinstance(shape, list) or not all(map(_is_size, shape)):
-        raise FormatError(f"shape must be a list of sizes, got {shape!r}")
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_size, offsets)):
-        raise FormatError(f"data_offsets must be two sizes, got {offsets!r}")
-    begin, end = offsets
-    wanted = math.prod(shape) * getattr(_C, _DTYPES[dtype]).itemsize
-    if end - begin != wanted:
-        raise FormatError(
-            f"{dtype} of shape {shape} needs {wanted} bytes, offsets give {end - begin}"
-        )
-    return _Entry(dtype, shape, begin, end)
-
-
-def _check_coverage(
-    entries: dict[str, _Entry], size: int, fail: Callable[[str], FormatError]
-) -> None:
-    """The tensors' ranges must follow each other and fill the data exactly."""
-    position = 0
-    for key, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
-        if entry.begin != position:
-            problem = (
-                "overlaps the one before" if entry.begin < position else "leaves a gap before it"
-            )
-            raise fail(f"tensor '{key}' {problem}: begins at {entry.begin}, expected {position}")
-        if entry.end > size:
-            raise fail(f"truncated: tensor '{key}' ends at {entry.end} of {size} bytes of data")
-        position = entry.end
-    if position != size:
-        raise fail(f"{size - position} bytes after the last tensor")
-
-
-def _tensor(data: Any, start: int, entry: _Entry) -> Tensor:
-    dtype = getattr(_C, _DTYPES[entry.dtype])
-    if entry.begin == entry.end:
-        return _C.empty(entry.shape, dtype=dtype)
-    begin = start + entry.begin
-    if begin % dtype.itemsize:  # other writers need not align; kernels need aligned elements
-        data, begin = bytearray(data[begin : start + entry.end]), 0
-    count = (entry.end - entry.begin) // dtype.itemsize
-    return _C.frombuffer(data, dtype=dtype, count=count, offset=begin).view(entry.shape)
 
 
 def _placer(map_location: Any) -> Callable[[Tensor], Tensor]:
@@ -385,7 +196,7 @@ def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
     if tag == "$float":
         return float(content)
     if tag == "$dtype":
-        if content not in _DTYPES.values():
+        if content not in _DTYPES:
             raise FormatError(f"unknown dtype {content!r}")
         return getattr(_C, content)
     if tag == "$device":

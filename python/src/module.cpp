@@ -20,6 +20,7 @@ int fill_module(PyObject* module) {
     add_numpy(module);
     add_dlpack();
     add_pickle();
+    add_files();
     add_autograd(module);
     add_settings();
     add_functions(module);

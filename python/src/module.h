@@ -29,6 +29,7 @@ void add_methods();
 void add_numpy(PyObject* module);
 void add_dlpack();
 void add_pickle();
+void add_files();
 void add_autograd(PyObject* module);
 void add_grad_modes(PyObject* module);
 void add_settings();

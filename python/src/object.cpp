@@ -3,6 +3,8 @@
 #include <cstring>
 #include <new>
 
+#include "base/io_error.h"
+
 namespace fluxion::python {
 
 namespace {
@@ -22,6 +24,24 @@ PyObject* exception_for(ErrorKind kind) {
   return PyExc_RuntimeError;
 }
 
+/// The text as str; it may quote bytes of a file or a path that are not UTF-8.
+PyObject* message(const Error& e) {
+  return PyUnicode_DecodeUTF8(e.what(), static_cast<Py_ssize_t>(std::strlen(e.what())), "replace");
+}
+
+void set_error(PyObject* type, PyObject* argument) {
+  if (argument) PyErr_SetObject(type, argument);
+  Py_XDECREF(argument);
+}
+
+/// FileNotFoundError and its relatives, by errno; `strerror` is our text, which names the file.
+void set_os_error(const IoError& e) {
+  PyObject* text = message(e);
+  if (!text) return;
+  PyObject* error = PyObject_CallFunction(PyExc_OSError, "iN", e.code(), text);
+  if (error) set_error(reinterpret_cast<PyObject*>(Py_TYPE(error)), error);
+}
+
 }  // namespace
 
 void translate_exception() {
@@ -29,8 +49,10 @@ void translate_exception() {
     throw;
   } catch (PythonError& e) {
     e.restore();
+  } catch (const IoError& e) {
+    set_os_error(e);
   } catch (const Error& e) {
-    PyErr_SetString(exception_for(e.kind()), e.what());
+    set_error(exception_for(e.kind()), message(e));
   } catch (const std::bad_alloc&) {
     PyErr_SetString(PyExc_MemoryError, "out of memory");
   } catch (const std::exception& e) {

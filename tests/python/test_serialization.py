@@ -1,14 +1,16 @@
 """save and load: what comes back, who else can read it, and what a bad file says."""
 
+import errno
 import io
 import json
 import math
 import os
+import resource
 
 import pytest
 
 import fluxion
-from fluxion import nn, optim
+from fluxion import _C, nn, optim
 from fluxion.serialization import load, save
 
 DTYPES = "bool uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64".split()
@@ -191,16 +193,55 @@ def test_data_is_aligned(path):
     assert header["c"]["data_offsets"][0] % 8 == 0
 
 
-def test_nothing_is_left_behind_and_the_old_file_stays_when_saving_fails(path, monkeypatch):
+def test_nothing_is_left_behind_and_the_old_file_stays_when_saving_fails(path):
     save({"x": 1}, path)
     with pytest.raises(TypeError):
         save({"x": object()}, path)
-    monkeypatch.setattr(os, "fsync", lambda fd: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        save({"x": fluxion.ones(3)}, path)
-    monkeypatch.undo()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))
+    try:
+        with pytest.raises(OSError, match="save: cannot write '.*': File too large") as info:
+            save({"x": fluxion.ones(30_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert info.value.errno == errno.EFBIG
     assert load(path) == {"x": 1}
     assert os.listdir(path.parent) == [path.name]
+
+
+def test_the_bytes_follow_from_what_is_saved(path):
+    value = {"b": fluxion.ones(3), "a": fluxion.zeros(16, dtype=fluxion.float64), "n": 1}
+    save(value, path)
+    first = path.read_bytes()
+    buffer = io.BytesIO()
+    save(value, buffer)
+    save(value, path)
+    assert first == path.read_bytes() == buffer.getvalue()
+
+
+def test_only_regular_files_are_replaced_and_read(tmp_path):
+    with pytest.raises(OSError, match="not a regular file"):
+        save({"x": 1}, "/dev/null")
+    with pytest.raises(IsADirectoryError):
+        save({"x": 1}, tmp_path)
+    with pytest.raises(IsADirectoryError):
+        load(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError):
+        load(tmp_path / "pipe")
+
+
+def test_a_write_to_one_loaded_tensor_copies_nothing_for_the_others(path):
+    """Each tensor of a file is a storage of its own: a snapshot of one is not broken by writes to another."""
+    save({"a": fluxion.ones(1000, requires_grad=True), "b": fluxion.ones(1000)}, path)
+    got = load(path)
+    a = got["a"].requires_grad_()
+    y = (a * a).sum()
+    before = _C._snapshot_bytes_copied()
+    got["b"].add_(1)
+    assert _C._snapshot_bytes_copied() == before
+    y.backward()
+    assert a.grad.tolist() == [2.0] * 1000
 
 
 def test_saving_through_a_link_replaces_its_target(path):
@@ -280,19 +321,31 @@ BAD = {
     "header length 1152921504606846976 is above 100000000": build(b"{}", length=2**60),
     "truncated: the header has 100 bytes, the file only 2": build(b"{}", length=100),
     "the header is not valid JSON": build(b"{x"),
-    "a key stands there twice": build(b'{"a":1,"a":2}'),
-    "the header must be a JSON object, got list": build(b"[]"),
+    "the header is not valid JSON: parse error": build(b"{} {}"),
+    "the key 'a' stands there twice": build(
+        b'{"a":%s,"a":%s}' % ((json.dumps(entry(shape=[0], offsets=(0, 0))).encode(),) * 2)
+    ),
+    "the key 'k' of __metadata__ stands there twice": build(b'{"__metadata__":{"k":"","k":""}}'),
+    "the header must be a JSON object, got an array": build(b"[]"),
     "__metadata__ must map strings to strings": build({"__metadata__": {"a": 1}}),
     "tensor 'a': needs exactly dtype, shape and data_offsets": build({"a": {"dtype": "F32"}}),
     "tensor 'a': dtype 'F8_E4M3' is not one of": build({"a": entry("F8_E4M3")}, bytes(4)),
-    "tensor 'a': shape must be a list of sizes, got [-1]": build({"a": entry(shape=[-1])}),
-    "tensor 'a': shape must be a list of sizes, got [1.0]": build({"a": entry(shape=[1.0])}),
-    "tensor 'a': shape must be a list of sizes, got [True]": build(
+    "tensor 'a': needs exactly dtype, shape": build({"a": 3}),
+    "tensor 'b': needs exactly dtype, shape and data_offsets": build({"b": entry(more=1)}),
+    "tensor 'a': more than 16 dims": build({"a": entry(shape=[1] * 17)}, bytes(4)),
+    "tensor 'a': element 1 is 2, a BOOL is 0 or 1": build(
+        {"a": entry("BOOL", [2], (0, 2))}, b"\x01\x02"
+    ),
+    "tensor 'a': shape must be a list of sizes, got -1": build({"a": entry(shape=[-1])}),
+    "tensor 'a': shape must be a list of sizes, got 1.0": build({"a": entry(shape=[1.0])}),
+    "tensor 'a': shape must be a list of sizes, got true": build(
         b'{"a":{"dtype":"F32","shape":[true],"data_offsets":[0,4]}}'
     ),
-    "data_offsets must be two sizes, got [0]": build({"a": entry(offsets=[0])}),
+    "data_offsets must be two sizes, got 1": build({"a": entry(offsets=[0])}),
     "F32 of shape [2] needs 8 bytes, offsets give 4": build({"a": entry(shape=[2])}, bytes(4)),
-    "needs 73786976294838206464 bytes": build({"a": entry(shape=[2**32, 2**32])}, bytes(4)),
+    "of shape [4294967296, 4294967296] needs more bytes than fit in 64 bits": build(
+        {"a": entry(shape=[2**32, 2**32])}, bytes(4)
+    ),
     "truncated: tensor 'a' ends at 4 of 2 bytes": build({"a": entry()}, bytes(2)),
     "tensor 'a' leaves a gap before it: begins at 4, expected 0": build(
         {"a": entry(offsets=(4, 8))}, bytes(8)
@@ -323,7 +376,10 @@ def test_bad_files(text, mmap, path):
 
 def test_deep_nesting_is_an_error(path):
     path.write_bytes(build(b'{"a":' * 5000 + b"1" + b"}" * 5000))
-    with pytest.raises(RuntimeError, match="not valid JSON"):
+    with pytest.raises(RuntimeError, match="needs exactly dtype, shape and data_offsets"):
+        load(path)
+    path.write_bytes(build(b"[" * 100_000))
+    with pytest.raises(RuntimeError, match="must be a JSON object"):
         load(path)
 
 
