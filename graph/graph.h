@@ -3,6 +3,8 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +15,8 @@
 namespace fluxion::graph {
 
 using ValueId = uint32_t;
+/// Stands in Node::out for a result that the op does not produce with these attributes.
+inline constexpr ValueId kNoValue = UINT32_MAX;
 
 /// dtype and symbolic shape of a value; `weak` marks a Python number.
 struct ValueType {
@@ -42,8 +46,7 @@ struct Graph;
 
 struct Node {
   const OpDef* op = nullptr;
-  std::vector<std::byte>
-      attrs;  // OpDef::attr_bytes; symbolic integers hold the size of the example
+  std::vector<std::byte> attrs;  // as normal_attrs() gives them
   std::vector<SymbolicAttr> symbolic;
   std::vector<ValueId> in, out;
   std::vector<std::unique_ptr<Graph>> regions;  // control flow only (graph/control.h)
@@ -91,18 +94,30 @@ struct Graph {
   }
 };
 
+/// The attribute POD as bytes that are equal for equal attributes: what no field describes is zero.
+std::vector<std::byte> normal_attrs(const OpDef& op, const void* attrs);
+/// The attributes with symbolic integers evaluated for given sizes of the dims.
+std::vector<std::byte> attrs_for(const Node& node, std::span<const int64_t> sizes);
+
 /// A graph like `g` whose handles of constants and slots are shared.
 Graph copy(const Graph& g);
+/// Whether two graphs are equal up to the numbering of values and the order of inputs of different kinds. What symbolic
+/// integers hold as example sizes does not count.
+bool same(const Graph& a, const Graph& b);
 
 /// Raises ErrorKind::value that names node, value and location unless: every value is defined exactly once and before
-/// its use; arities, attribute sizes and regions fit the op; every type is what the op's rule infers, for the example
-/// sizes in use and for the bounds of each dim; writes name slots of the same type.
+/// its use; arities, attributes and regions fit the op; every type is what the op's rule infers, for several sizes of
+/// the dims within their ranges; writes name slots of the same type; names are unique.
 void verify(const Graph& g);
+/// What the op's rule infers; nothing (nullopt) for results it does not produce. Raises ErrorKind::value for a wrong number of inputs, attributes
+/// that are no POD of the op, shapes too large for memory; the rule raises its own errors.
+std::vector<std::optional<Type>> infer(const OpDef& op, const std::vector<std::byte>& attrs,
+                                       std::span<const Type> in);
 
 /// "f32[B, 784]".
 std::string type_text(const ValueType& type, std::span<const DimSymbol> dims);
 /// The whole graph as text; parse() reads it back (constants of more than 16 elements print as "<N bytes>" unless
-/// `with_data`, and do not parse).
+/// `with_data`, and do not parse; slots come back unbound).
 std::string to_text(const Graph& g, bool with_data = false);
 /// Raises ErrorKind::value with line and column.
 Graph parse(std::string_view text);
@@ -111,8 +126,13 @@ Graph parse(std::string_view text);
 /// the declared range.
 Graph specialize(const Graph& g, std::span<const int64_t> sizes);
 
+/// The sizes of the dims that fit the arguments (and bound slots). Raises ErrorKind::value for a wrong number, dtype, shape, or a size out
+/// of range.
+std::vector<int64_t> bind_dims(const Graph& g, std::span<const Tensor> arguments);
+
 /// Runs node by node through apply(): the meaning of a graph. `arguments` by position, undefined slots raise.
-/// Returns results, then the values to be written in the order of `writes` (nothing is committed).
+/// Returns results, then the values to be written in the order of `writes` (nothing is committed); none shares memory with an input or
+/// with another.
 std::vector<Tensor> interpret(const Graph& g, std::span<const Tensor> arguments);
 
 }  // namespace fluxion::graph

@@ -23,7 +23,7 @@ int check_indices(Ctx& ctx, const IndexOperand* operands, int count, int rank,
                   const int64_t* sizes);
 
 /// How a moved element meets the one that is there.
-enum class Combine : uint8_t { replace, add, multiply, maximum, minimum };
+enum class Combine : int64_t { replace, add, multiply, maximum, minimum };
 
 /// Loops around or inside a moved row: sizes, and strides on the indexed side.
 struct Loops {

@@ -1,6 +1,7 @@
 // The samples of the op table as tensors, for tests of properties that hold for every op.
 #pragma once
 
+#include <cmath>
 #include <cstring>
 #include <string>
 #include <vector>
