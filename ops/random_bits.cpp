@@ -4,6 +4,7 @@
 #include "ops/elementwise.h"
 #include "ops/kernel_sink.h"
 #include "ops/random.h"
+#include "tensor/thread_generator.h"
 #include "tensor/threads.h"
 
 namespace fluxion {
@@ -113,7 +114,7 @@ constinit OpDef kRngBits{.name = "rng_bits",
                              }};
 
 Tensor next_state(Generator* generator) {
-  Generator::Call c = (generator ? *generator : default_generator()).next_call();
+  Generator::Call c = (generator ? *generator : current_generator()).next_call();
   Tensor state = empty(Ints({2}), DType::i64);
   state.data<int64_t>()[0] = static_cast<int64_t>(c.key);
   state.data<int64_t>()[1] = static_cast<int64_t>(c.call);

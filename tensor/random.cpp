@@ -2,7 +2,13 @@
 
 #include <algorithm>
 
+#include "tensor/thread_generator.h"
+
 namespace fluxion {
+
+namespace {
+constinit thread_local Generator* own_generator = nullptr;
+}  // namespace
 
 void Generator::manual_seed(uint64_t seed) { set_state(seed, 0); }
 
@@ -19,6 +25,10 @@ Generator& default_generator() {
   static Generator generator;
   return generator;
 }
+
+void set_thread_generator(Generator* generator) { own_generator = generator; }
+
+Generator& current_generator() { return own_generator ? *own_generator : default_generator(); }
 
 void philox(uint64_t key, uint64_t call, uint64_t block, uint32_t out[4]) {
   uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);

@@ -1033,6 +1033,8 @@ def _to_dtype(input: Tensor, dtype: _dtype) -> Tensor:
     """The tensor itself if it has that dtype, else a converted copy."""
 def _unpack(saved: Any, node: Any) -> Tensor:
     """The value of a saved tensor."""
+def _use_generator(generator: Any) -> None:
+    """Ops of this thread draw from `generator`, which must outlive that; None: from the default one."""
 def _write_image(image: Any, path: Any) -> None:
     """Writes the file and replaces an older one when it is complete."""
 def abs(input: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -1298,7 +1300,7 @@ def index_reduce(input: Tensor, dim: _int, index: Tensor, source: Tensor, reduce
 def index_select(input: Tensor, dim: _int, index: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The slices of a dim that a list of indices names."""
 def initial_seed() -> _int:
-    """The seed of the default generator."""
+    """The seed of the default generator; in a loader's worker, of its own."""
 def is_complex(input: Tensor) -> _bool:
     """False: there are no complex dtypes yet."""
 def is_floating_point(input: Tensor) -> _bool:

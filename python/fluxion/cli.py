@@ -33,10 +33,10 @@ def _run(script: str, args: list[str], as_torch: bool) -> int:
     if not os.path.exists(script):
         print(f"fluxion run: no such file: {script}", file=sys.stderr)
         return 2
-    if as_torch:
-        from . import compat
+    from .compat import TorchModule, install
 
-        compat.install()
+    if as_torch:
+        install()
     sys.argv = [script, *args]
     sys.path[0] = os.path.dirname(os.path.abspath(script))
     try:
@@ -45,6 +45,12 @@ def _run(script: str, args: list[str], as_torch: bool) -> int:
         if (error.name or "").partition(".")[0] == "torch" and "cannot import name" in str(error):
             missing = str(error).split("'")[1]
             error.add_note(f"{error.name}.{missing} is not in Fluxion yet")  # type: ignore
+        raise
+    except AttributeError as error:  # a method of a tensor, module, optimizer ...
+        owner = type(error.obj)
+        ours = owner.__module__.partition(".")[0] == "fluxion" and owner is not TorchModule
+        if as_torch and ours and error.name:
+            error.add_note(f"torch's {owner.__name__}.{error.name} is not in Fluxion yet")  # type: ignore
         raise
     return 0
 

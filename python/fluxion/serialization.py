@@ -6,6 +6,8 @@ Nothing in a file is ever executed. The format itself is read and written by `io
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import math
 import os
@@ -46,12 +48,37 @@ def save(obj: Any, f: Path | IO[bytes]) -> None:
     tree = packer.pack(obj, ())
     image = _C._file_image(packer.tensors, {"format": "fluxion", _TREE: _tree_text(tree)})
     if hasattr(f, "write"):
-        if getattr(f, "closed", False):
-            raise ValueError("save: the file object is closed")
+        _check_file("save", f)
         for part in _C._image_parts(image):
             f.write(part)
     else:
-        _C._write_image(image, os.fspath(f))
+        _C._write_image(image, _check_folder(_path("save", f)))
+
+
+def _path(function: str, f: Any) -> str:
+    try:
+        return os.fsdecode(f)
+    except TypeError:
+        raise TypeError(
+            f"{function}: f must be a path or a binary file, not {type(f).__name__}"
+        ) from None
+
+
+def _check_folder(path: str) -> str:
+    folder = os.path.dirname(os.path.realpath(path))
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, "save: this is a folder, not a file", path)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, "save: there is no such folder", folder)
+    return path
+
+
+def _check_file(function: str, file: Any) -> None:
+    if getattr(file, "closed", False):
+        raise ValueError(f"{function}: the file object is closed")
+    if isinstance(file, io.TextIOBase):
+        mode = "wb" if function == "save" else "rb"
+        raise TypeError(f"{function}: f is a text file; open it in binary mode, '{mode}'")
 
 
 def _tree_text(tree: Any) -> str:
@@ -145,14 +172,13 @@ def load(
     RuntimeError that says what is wrong with the file.
     """
     if hasattr(f, "read"):
-        if getattr(f, "closed", False):
-            raise ValueError("load: the file object is closed")
+        _check_file("load", f)
         name = str(getattr(f, "name", "file object"))
         data = bytearray(f.read())
         data = _C.frombuffer(data, dtype=_C.uint8) if data else _C.empty(0, dtype=_C.uint8)
         tensors, metadata = _C._parse_safetensors(data, name)
     else:
-        name = os.fspath(f)  # type: ignore[arg-type]
+        name = _path("load", f)
         tensors, metadata = _C._read_safetensors(name, mmap is not False)
     place = _placer(map_location)
     tensors = {key: place(tensor) for key, tensor in tensors.items()}

@@ -6,6 +6,7 @@
 #include "python/src/binder.h"
 #include "python/src/convert.h"
 #include "python/src/module.h"
+#include "tensor/thread_generator.h"
 
 namespace fluxion::python {
 
@@ -132,14 +133,26 @@ const NativeFunction kFunctions[] = {
      kFunction, [](Frame& f) { return manual_seed(default_object, f.object(0)); }},
     {"seed() -> int", "Seeds the default generator from the system's entropy.", kFunction,
      [](Frame&) { return seed(default_object, nullptr); }},
-    {"initial_seed() -> int", "The seed of the default generator.", kFunction,
-     [](Frame&) { return initial_seed(default_object, nullptr); }},
+    {"initial_seed() -> int",
+     "The seed of the default generator; in a loader's worker, of its own.", kFunction,
+     [](Frame&) { return PyLong_FromUnsignedLongLong(current_generator().seed()); }},
     {"get_rng_state() -> Tensor", "The state of the default generator.", kFunction,
      [](Frame&) { return get_state(default_object, nullptr); }},
     {"set_rng_state(Tensor new_state) -> ()",
      "Sets the default generator to a state from get_rng_state().", kFunction,
      [](Frame& f) {
        restore(default_generator(), f.object(0));
+       return none();
+     }},
+    {"_use_generator(object generator) -> None",
+     "Ops of this thread draw from `generator`, which must outlive that; None: from the default one.",
+     kPrivate,
+     [](Frame& f) {
+       Generator* g = nullptr;
+       if (f.object(0) != Py_None && !to_generator(f.object(0), &g))
+         fail(ErrorKind::type, "_use_generator(): expected a Generator or None, not {}",
+              type_name(f.object(0)));
+       set_thread_generator(g);
        return none();
      }},
 };

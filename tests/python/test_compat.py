@@ -92,6 +92,38 @@ def test_a_missing_name_in_from_import_is_explained(tmp_path):
     assert "torch.nn.Transformer3d is not in Fluxion yet" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        ("torch.ones(3).svd()", "Tensor.svd"),
+        ("torch.nn.Linear(1, 1).ipu()", "Linear.ipu"),
+        ("torch.optim.SGD([torch.ones(1)]).profile_hook_step()", "SGD.profile_hook_step"),
+    ],
+)
+def test_a_missing_method_is_explained(tmp_path, call, name):
+    done = run_script(tmp_path, f"import torch; {call}")
+    assert f"torch's {name} is not in Fluxion yet" in done.stderr
+
+
+def test_a_typing_error_of_the_script_is_left_alone(tmp_path):
+    done = run_script(tmp_path, "class A: pass\nA().b")
+    assert "no attribute 'b'" in done.stderr
+    assert "Fluxion yet" not in done.stderr
+
+
+def test_old_names_of_tensors(tmp_path):
+    source = """
+        import torch
+        from torch.autograd import Variable
+        from torch.utils.data.distributed import DistributedSampler
+        x = torch.ones(2)
+        v = Variable(x, requires_grad=True)
+        (v * 3).sum().backward()
+        print(v.grad.tolist(), x.requires_grad, isinstance(x, Variable), isinstance(3, Variable))
+    """
+    assert output(tmp_path, source) == "[3.0, 3.0] False True False\n"
+
+
 def test_a_missing_script(tmp_path):
     command = [sys.executable, "-m", "fluxion.cli", "run", "--as-torch", "none.py"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)

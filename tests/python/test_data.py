@@ -196,7 +196,7 @@ def test_leaving_early_ends_the_workers():
     deadline = time.time() + 5
     while threading.active_count() > before and time.time() < deadline:
         time.sleep(0.01)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # a worker of an earlier test may have ended since
 
 
 def test_persistent_workers_stay():
@@ -401,3 +401,81 @@ def test_convert():
     assert converted["a"].tolist() == [0, 1]
     assert converted["b"] == [1, "x"]
     assert isinstance(converted["c"], Point) and converted["c"].x.tolist() == [1.0]
+
+
+# Random numbers, and what stays as it was made
+
+
+class Noise(Dataset):
+    """Draws from the worker's generator, at odd moments."""
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, i):
+        time.sleep(0.001 * (i * 5 % 3))
+        return fluxion.rand(2)
+
+
+def noise(workers, **options):
+    fluxion.manual_seed(5)
+    return [b.tolist() for b in DataLoader(Noise(), 3, num_workers=workers, **options)]
+
+
+def test_random_numbers_of_workers_are_repeatable():
+    one = noise(1)
+    assert noise(3) == noise(3, prefetch_factor=5) == one
+    assert len({tuple(map(tuple, batch)) for batch in one}) == len(one)
+
+
+def test_persistent_workers_draw_anew_in_every_pass():
+    fluxion.manual_seed(5)
+    loader = DataLoader(Noise(), 3, num_workers=2, persistent_workers=True)
+    first, second = ([b.tolist() for b in loader] for _ in range(2))
+    assert first == noise(1)
+    assert first != second
+
+
+def test_workers_do_not_draw_from_the_main_threads_generator():
+    fluxion.manual_seed(5)
+    loader = iter(DataLoader(Noise(), 3, num_workers=2))
+    ours = fluxion.rand(3)
+    list(loader)
+    fluxion.manual_seed(5)
+    iter(DataLoader(Noise(), 3))
+    assert (ours == fluxion.rand(3)).all()
+
+
+def test_shuffling_does_not_depend_on_workers():
+    def order(workers):
+        fluxion.manual_seed(2)
+        return [b.tolist() for b in DataLoader(range(20), 4, shuffle=True, num_workers=workers)]
+
+    assert order(0) == order(1) == order(3)
+
+
+def test_a_worker_knows_its_seed():
+    seeds = []
+
+    def begin(i):
+        seeds.append((fluxion.initial_seed(), get_worker_info().seed))
+
+    list(DataLoader(range(4), num_workers=2, worker_init_fn=begin))
+    assert len(set(seeds)) == 2
+    assert all(own == told for own, told in seeds)
+    assert fluxion.initial_seed() not in [own for own, _ in seeds]
+
+
+@pytest.mark.parametrize(
+    "name", ["dataset", "batch_size", "sampler", "batch_sampler", "drop_last", "persistent_workers"]
+)
+def test_what_makes_the_batches_cannot_be_changed(name):
+    loader = DataLoader(range(4), 2)
+    with pytest.raises(ValueError, match=f"DataLoader: {name} can't be changed"):
+        setattr(loader, name, 3)
+    loader.num_workers = 1  # as in PyTorch
+    assert [b.tolist() for b in loader] == [[0, 1], [2, 3]]
+
+
+def test_the_distributed_sampler_is_where_pytorch_has_it():
+    assert fluxion.utils.data.distributed.DistributedSampler is DistributedSampler

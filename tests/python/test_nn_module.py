@@ -3,6 +3,7 @@
 import copy
 import pickle
 import threading
+import warnings
 
 import pytest
 
@@ -110,7 +111,33 @@ def test_load_state_dict_suggests_the_nearest_missing_name():
     )
 
 
+def test_load_state_dict_sees_a_prefix_too_many():
+    net = nn.Linear(2, 2)
+    state = {f"module.{name}": value for name, value in net.state_dict().items()}
+    text = str(raised(lambda: net.load_state_dict(state), RuntimeError))
+    assert 'Unexpected key(s) in state_dict: "module.weight" (did you mean "weight"?), ' in text
+
+
 MESSAGES = {
+    "Parameter: data must be a Tensor, got list; use fluxion.tensor(data)": (
+        lambda: nn.Parameter([1.0])
+    ),
+    "Buffer: data must be a Tensor, got int": lambda: nn.Buffer(1),
+    "binary_cross_entropy: all elements of input must be between 0 and 1, got -0.5 to 1.0; "
+    "binary_cross_entropy_with_logits takes any scores as input": (
+        lambda: nn.BCELoss()(fluxion.tensor([1.0, -0.5]), fluxion.ones(2))
+    ),
+    "binary_cross_entropy: all elements of target must be between 0 and 1, got nan to nan": (
+        lambda: nn.BCELoss()(fluxion.ones(1), fluxion.tensor([float("nan")]))
+    ),
+    "gaussian_nll_loss: var must have the input's shape (4, 2), or 1 as its last size or no last "
+    "dim, got (7,)": (
+        lambda: nn.GaussianNLLLoss()(fluxion.ones(4, 2), fluxion.ones(4, 2), fluxion.ones(7))
+    ),
+    "margin_ranking_loss: inputs and target must have as many dims as each other, got "
+    "[(2,), (2, 1), (2,)]": (
+        lambda: nn.MarginRankingLoss()(fluxion.ones(2), fluxion.ones(2, 1), fluxion.ones(2))
+    ),
     "cannot assign int as parameter 'weight' of Linear: expected Parameter or None": (
         lambda: setattr(nn.Linear(1, 1), "weight", 3)
     ),
@@ -335,3 +362,13 @@ def test_buffers_can_be_copied_and_pickled():
         assert isinstance(twin.table, nn.Buffer)
         assert not twin.table.persistent
         assert not twin.state_dict()
+
+
+@pytest.mark.parametrize("name", ["mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"])
+def test_losses_warn_when_they_compare_all_with_all(name):
+    loss = getattr(nn.functional, name)
+    with pytest.warns(UserWarning, match=rf"{name}: input of shape \(8, 1\) and target of shape"):
+        loss(fluxion.ones(8, 1), target=fluxion.ones(8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss(fluxion.ones(8), fluxion.ones(8))

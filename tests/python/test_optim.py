@@ -209,6 +209,20 @@ def test_copies_have_their_own_state_and_no_hooks():
     assert copy.deepcopy(optimizer).param_groups[0]["lr"] == 0.1
 
 
+def test_bad_options():
+    p = parameter()
+    with pytest.raises(TypeError, match="SGD: lr must be a number, got '0.1'"):
+        optim.SGD([p], lr="0.1")
+    with pytest.raises(ValueError, match=r"Adam: lr must have one element, got shape \(2,\)"):
+        optim.Adam([p], lr=fluxion.tensor([0.1, 0.2]))
+    with pytest.raises(ValueError, match=r"AdamW: betas must be a pair, got \(0.9,\)"):
+        optim.AdamW([p], betas=(0.9,))
+    inner = [optim.lr_scheduler.StepLR(optim.SGD([p], lr=1.0), 2)]
+    with pytest.raises(ValueError, match="a SequentialLR can't take part"):
+        sequential = optim.lr_scheduler.SequentialLR(inner[0].optimizer, inner, [])
+        optim.lr_scheduler.SequentialLR(inner[0].optimizer, [sequential], [])
+
+
 def test_differentiable_is_refused_by_name():
     with pytest.raises(NotImplementedError, match="AdamW: differentiable=True is not in Fluxion"):
         optim.AdamW([parameter()], differentiable=True)

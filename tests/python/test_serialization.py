@@ -295,6 +295,25 @@ def test_closed_files():
         load(buffer)
 
 
+def test_text_files_and_other_objects(path):
+    with open(path, "w") as file, pytest.raises(TypeError, match="open it in binary mode, 'wb'"):
+        save(1, file)
+    with open(path) as file, pytest.raises(TypeError, match="open it in binary mode, 'rb'"):
+        load(file)
+    with pytest.raises(TypeError, match="save: f must be a path or a binary file, not int"):
+        save(1, 3)
+    with pytest.raises(TypeError, match="load: f must be a path or a binary file, not NoneType"):
+        load(None)
+
+
+def test_folders(tmp_path):
+    with pytest.raises(IsADirectoryError, match=f"save: this is a folder, not a file: '{tmp_path}"):
+        save(1, tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"save: there is no such folder: '{tmp_path}/a'"):
+        save(1, tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_missing_files(tmp_path):
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "none")

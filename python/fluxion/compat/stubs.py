@@ -152,6 +152,23 @@ class _CudaGradScaler(GradScaler):
         )
 
 
+# torch.autograd
+
+
+class _VariableType(type):
+    def __instancecheck__(cls, instance: Any) -> bool:
+        from fluxion import Tensor
+
+        return isinstance(instance, Tensor)
+
+
+class Variable(metaclass=_VariableType):
+    """The old name of a tensor. `Variable(data)` shares the memory of `data`."""
+
+    def __new__(cls, data: Any, requires_grad: bool = False) -> Any:
+        return data.detach().requires_grad_(requires_grad)
+
+
 # torch.nn.parallel
 
 
@@ -217,6 +234,7 @@ MODULES: dict[str, dict[str, Any]] = {
         "are_deterministic_algorithms_enabled": _constant(True),
     },
     "torch.version": {"__version__": VERSION, "cuda": None, "hip": None, "git_version": ""},
+    "torch.autograd": {"Variable": Variable},
     "torch.amp": {"autocast": autocast, "GradScaler": GradScaler},
     "torch.cuda": {
         **_device_functions("torch.cuda"),

@@ -302,6 +302,8 @@ def check_options(name: str, **options: float) -> None:
             raise ValueError(
                 f"{name}: {option} must have one element, got shape {tuple(value.shape)}"
             )
+        if not isinstance(value, (int, float, Tensor)):
+            raise TypeError(f"{name}: {option} must be a number, got {value!r}")
         if not value >= 0.0:
             raise ValueError(f"{name}: Invalid {option}: {value}; it must not be negative")
 

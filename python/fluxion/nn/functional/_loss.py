@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from functools import wraps
 
 from fluxion import _C, Tensor
 
@@ -11,20 +13,54 @@ from ._common import legacy_reduction, reduced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     Flag = bool | None
 
 
-binary_cross_entropy = _C.binary_cross_entropy
+def _warns_of_broadcasting(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`function(input, target, ...)` that warns if the shapes differ: (8, 1) and (8,) compare all with all."""
+
+    @wraps(function)
+    def loss(*args: Any, **kwargs: Any) -> Tensor:
+        result = function(*args, **kwargs)
+        input = args[0] if args else kwargs["input"]
+        target = args[1] if len(args) > 1 else kwargs["target"]
+        if input.shape != target.shape:
+            warnings.warn(
+                f"{function.__name__}: input of shape {tuple(input.shape)} and target of shape "
+                f"{tuple(target.shape)} are broadcast; give them the same shape",
+                stacklevel=2,
+            )
+        return result
+
+    return loss
+
+
+@wraps(_C.binary_cross_entropy)
+def binary_cross_entropy(*args: Any, **kwargs: Any) -> Tensor:
+    result = _C.binary_cross_entropy(*args, **kwargs)
+    given = dict(zip(("input", "target"), args)) | kwargs
+    for name in ("input", "target"):
+        values = given[name].detach()
+        if values.numel() and not 0 <= values.amin().item() <= values.amax().item() <= 1:
+            raise RuntimeError(
+                f"binary_cross_entropy: all elements of {name} must be between 0 and 1, got "
+                f"{values.amin().item()} to {values.amax().item()}; "
+                "binary_cross_entropy_with_logits takes any scores as input"
+            )
+    return result
+
+
 binary_cross_entropy_with_logits = _C.binary_cross_entropy_with_logits
 cross_entropy = _C.cross_entropy
-huber_loss = _C.huber_loss
+huber_loss = _warns_of_broadcasting(_C.huber_loss)
 kl_div = _C.kl_div
-l1_loss = _C.l1_loss
-mse_loss = _C.mse_loss
+l1_loss = _warns_of_broadcasting(_C.l1_loss)
+mse_loss = _warns_of_broadcasting(_C.mse_loss)
 nll_loss = _C.nll_loss
-smooth_l1_loss = _C.smooth_l1_loss
+smooth_l1_loss = _warns_of_broadcasting(_C.smooth_l1_loss)
 
 
 def poisson_nll_loss(
@@ -60,6 +96,11 @@ def gaussian_nll_loss(
         var = _C.full_like(input, var)
     if var.shape == input.shape[:-1] and var.dim() == input.dim() - 1:
         var = var.unsqueeze(-1)
+    elif var.shape not in (input.shape, (*input.shape[:-1], 1)):
+        raise ValueError(
+            f"gaussian_nll_loss: var must have the input's shape {tuple(input.shape)}, or 1 as its last "
+            f"size or no last dim, got {tuple(var.shape)}"
+        )
     if bool((var < 0).any()):
         raise ValueError("gaussian_nll_loss: var must not be negative")
     var = var + (var.detach().clamp(min=eps) - var.detach())  # limited, with the gradient of var
@@ -94,6 +135,11 @@ def margin_ranking_loss(
 ) -> Tensor:
     """`max(0, -target * (input1 - input2) + margin)`, reduced."""
     reduction = legacy_reduction(size_average, reduce, reduction)
+    if not input1.dim() == input2.dim() == target.dim():
+        shapes = [tuple(tensor.shape) for tensor in (input1, input2, target)]
+        raise RuntimeError(
+            f"margin_ranking_loss: inputs and target must have as many dims as each other, got {shapes}"
+        )
     return reduced((-target * (input1 - input2) + margin).clamp(min=0.0), reduction)
 
 

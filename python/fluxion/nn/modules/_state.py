@@ -278,6 +278,7 @@ def _named(names: list[str], candidates: list[str]) -> str:
 
     parts = []
     for name in names:
-        near = difflib.get_close_matches(name, candidates, n=1, cutoff=0.7)
+        longer = [c for c in candidates if name.endswith(f".{c}") or c.endswith(f".{name}")]
+        near = longer or difflib.get_close_matches(name, candidates, n=1, cutoff=0.7)
         parts.append(f'"{name}"' + (f' (did you mean "{near[0]}"?)' if near else ""))
     return ", ".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import distributed
 from ._workers import WorkerInfo, get_worker_info
 from .collate import default_collate, default_convert
 from .dataloader import DataLoader

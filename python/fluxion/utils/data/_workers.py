@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 
+from fluxion import _C
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,7 +35,10 @@ def get_worker_info() -> WorkerInfo | None:
 
 
 class WorkerPool:
-    """`count` workers with a thread each; `init_fn(id)` runs first in every one."""
+    """`count` workers with a thread each; `init_fn(id)` runs first in every one.
+
+    Each has a random generator of its own, so what is drawn in one depends on no other thread.
+    """
 
     def __init__(
         self, count: int, seed: int, dataset: Any, init_fn: Callable[[int], None] | None
@@ -56,9 +61,11 @@ class WorkerPool:
         for future in self._ready:
             future.result()
 
-    def submit(self, worker: int, function: Callable[..., Any], *args: Any) -> Future:
-        """Runs `function(*args)` in a worker."""
-        return self._threads[worker].submit(_run, worker, function, *args)
+    def submit(
+        self, worker: int, seed: int | None, function: Callable[..., Any], *args: Any
+    ) -> Future:
+        """Runs `function(*args)` in a worker; with a seed its random numbers start there."""
+        return self._threads[worker].submit(_run, worker, seed, function, *args)
 
     def shutdown(self) -> None:
         """Ends the workers without waiting; what has not begun is dropped."""
@@ -68,11 +75,15 @@ class WorkerPool:
 
 def _start_worker(info: WorkerInfo, init_fn: Callable[[int], None] | None) -> None:
     _local.info = info
+    _local.generator = _C.Generator().manual_seed(info.seed)  # lives as long as the thread
+    _C._use_generator(_local.generator)
     if init_fn is not None:
         init_fn(info.id)
 
 
-def _run(worker: int, function: Callable[..., Any], *args: Any) -> Any:
+def _run(worker: int, seed: int | None, function: Callable[..., Any], *args: Any) -> Any:
+    if seed is not None:
+        _local.generator.manual_seed(seed)
     try:
         return function(*args)
     except Exception as error:
@@ -84,26 +95,28 @@ def ordered(
     pool: WorkerPool,
     tasks: Iterable[Any],
     fetch: Callable[[Any], Any],
+    seed: int,
     ahead: int,
     timeout: float | None,
     in_order: bool,
 ) -> Iterator[Any]:
     """`fetch(task)` for each task, `ahead` of them in the workers at a time, results in the tasks' order.
 
-    A task goes to the worker with the fewest tasks waiting. `in_order=False` gives what is ready first.
+    A task goes to the worker with the fewest tasks waiting, and its random numbers depend on `seed` and its place
+    alone. `in_order=False` gives what is ready first.
     """
     from concurrent.futures import FIRST_COMPLETED, wait
 
     waiting: deque[Future] = deque()
     load = [0] * len(pool)
     place: dict[Future, int] = {}
-    tasks = iter(tasks)
+    numbered = enumerate(tasks, seed)
 
     def submit_next() -> None:
-        for task in tasks:
+        for number, task in numbered:
             worker = load.index(min(load))
             load[worker] += 1
-            future = pool.submit(worker, fetch, task)
+            future = pool.submit(worker, number, fetch, task)
             place[future] = worker
             waiting.append(future)
             return
@@ -145,7 +158,7 @@ def interleaved(
     waiting: deque[tuple[int, deque[Future]]] = deque()
 
     def submit(worker: int, futures: deque[Future]) -> None:
-        futures.append(pool.submit(worker, next, streams[worker], end))
+        futures.append(pool.submit(worker, None, next, streams[worker], end))
 
     for worker in range(len(streams)):
         futures: deque[Future] = deque()

@@ -18,13 +18,26 @@ if TYPE_CHECKING:
 
 __all__ = ["DataLoader"]
 
+_BATCHES = 2**62  # seeds of batches begin there, those of workers below
+
+# What the order of batches was made from.
+_FIXED = (
+    "dataset",
+    "batch_size",
+    "sampler",
+    "batch_sampler",
+    "drop_last",
+    "persistent_workers",
+)
+
 
 class DataLoader:
     """Iterates over batches of a data set.
 
     `num_workers` threads fetch `prefetch_factor` batches each ahead, and batches come in order; an exception in a
     worker is raised where the batch is asked for, with the worker's traceback. `generator` makes shuffling
-    repeatable. Batches of a TensorDataset are indexed at once. `pin_memory` and `pin_memory_device` are accepted
+    repeatable, with any number of workers. Random numbers that workers draw with `fluxion` are repeatable too: those
+    of a batch depend on its place in the pass; Python's and NumPy's own generators are shared by all threads. Batches of a TensorDataset are indexed at once. `pin_memory` and `pin_memory_device` are accepted
     and have no effect.
     """
 
@@ -95,6 +108,12 @@ class DataLoader:
         self._batched = batched
         self.collate_fn = collate_fn or (default_collate if batched else default_convert)
         self._pool: WorkerPool | None = None
+        self._made = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED and "_made" in self.__dict__:
+            raise ValueError(f"DataLoader: {name} can't be changed; make another DataLoader")
+        object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         if self._streams:
@@ -105,8 +124,10 @@ class DataLoader:
         return len(self.batch_sampler if self._batched else self.sampler)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Any]:
+        # Drawn with and without workers, so that both shuffle alike.
+        seed = int(_C.randint(0, 2**62, (1,), generator=self.generator).item())
         if self.num_workers:
-            return self._with_workers()
+            return self._with_workers(seed)
         return self._stream() if self._streams else self._one_by_one()
 
     def _one_by_one(self) -> Iterator[Any]:
@@ -165,24 +186,29 @@ class DataLoader:
 
     # Workers
 
-    def _with_workers(self) -> Iterator[Any]:
+    def _with_workers(self, seed: int) -> Iterator[Any]:
         pool = self._pool
         if pool is None:
-            seed = int(_C.randint(0, 2**62, (1,), generator=self.generator).item())
             pool = WorkerPool(self.num_workers, seed, self.dataset, self.worker_init_fn)
             if self.persistent_workers:
                 self._pool = pool
         timeout = self.timeout or None
         try:
             pool.check_started()
-            ahead: int = self.prefetch_factor  # type: ignore[assignment]
+            ahead = self.prefetch_factor or 2
             if self._streams:
                 streams = [self._stream() for _ in range(self.num_workers)]
                 yield from interleaved(pool, streams, ahead, timeout)
             else:
                 ahead *= self.num_workers
                 yield from ordered(
-                    pool, self._tasks(), self._fetcher(), ahead, timeout, self.in_order
+                    pool,
+                    self._tasks(),
+                    self._fetcher(),
+                    seed + _BATCHES,
+                    ahead,
+                    timeout,
+                    self.in_order,
                 )
         finally:
             if pool is not self._pool:
