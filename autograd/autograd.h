@@ -22,9 +22,18 @@ std::vector<Tensor> grad(Tensors outputs, Tensors inputs, Tensors grad_outputs =
                          bool retain_graph = false, bool create_graph = false,
                          bool allow_unused = false);
 
-/// Calls `hook` with the gradient of `t` whenever it is computed; a defined result replaces it.
-uint64_t add_hook(const Tensor& t, GradHook hook);
-void remove_hook(const Tensor& t, uint64_t id);
+/// A registered hook: found again wherever the tensor's history went; holds neither tensor nor node.
+struct HookHandle {
+  std::weak_ptr<HookList> list;
+  uint64_t id = 0;
+  void remove() const;
+};
+/// Calls `hook` with the gradient of `t` whenever it is computed; a defined result replaces it and must have
+/// its type.
+HookHandle add_hook(const Tensor& t, GradHook hook);
+/// Calls `hook` with the leaf whenever backward has accumulated into its `.grad`.
+HookHandle add_post_accumulate_grad_hook(const Tensor& leaf,
+                                         std::function<void(const Tensor&)> hook);
 /// Keeps the gradient of a non-leaf in `.grad`.
 void retain_grad(const Tensor& t);
 

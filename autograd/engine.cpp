@@ -1,6 +1,7 @@
 // The backward pass: a heap of nodes ordered by creation, newest first, so a popped node has all its consumers done.
 #include <algorithm>
 #include <memory>
+#include <mutex>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -22,23 +23,24 @@ struct Target {
 /// What one pass does with what it finds.
 struct Pass {
   bool retain_graph, create_graph;
-  std::vector<Target> targets = {};  // empty: every leaf accumulates into .grad
-  std::vector<Tensor> found = {};    // one per target
+  std::vector<Target> targets = {};                      // empty: every leaf accumulates into .grad
+  std::vector<Tensor> found = {};                        // one per target
+  std::unordered_multimap<const Node*, size_t> at = {};  // the targets at a node
   std::unordered_set<const Node*> on_the_way =
       {};                   // nodes that lead to a target; only if there are targets
   bool accumulate = false;  // targets are leaves whose .grad grows (backward(inputs=))
+
+  void add_target(const Edge& e) {
+    at.emplace(e.node.get(), targets.size());
+    targets.push_back({e.node.get(), e.slot});
+    found.emplace_back();
+  }
 };
 
 bool sole_owner(const Tensor& t) {
   Impl* p = t.impl();
   return p->refs.load() == 1 && p->storage && p->storage->refs.load() == 1 &&
          !p->storage->snapshot.load() && !p->base && !(p->flags & (kRequiresGrad | kTraced));
-}
-
-/// The gradient that a leaf keeps: dense memory of its own.
-Tensor own_gradient(Tensor g) {
-  if (sole_owner(g) && !overlaps_itself(*g.impl())) return g;
-  return clone(g);
 }
 
 Tensor sum(Tensor have, const Tensor& more, bool record) {
@@ -71,12 +73,18 @@ class Handles {
   alignas(Tensor) std::byte room_[kFew * sizeof(Tensor)];
 };
 
+/// One run. Runs may be nested (a hook that differentiates) or concurrent on shared nodes: the gradient slots in a
+/// node serve the run that owns it, others keep theirs in a map.
 class Engine {
  public:
   explicit Engine(Pass& pass) : pass_(pass) {}
-  ~Engine() { abandon(); }
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
+  /// After an error every gradient slot is left empty, so that the graph can be used again.
+  ~Engine() {
+    for (Ref<Node>& n : heap_)
+      if (owns(*n)) take_gradients(*n, Handles(n->outputs).all());
+  }
 
   void seed(const Edge& e, Tensor g) { deliver(e, std::move(g)); }
 
@@ -96,89 +104,110 @@ class Engine {
     if (!e.node || !g.defined()) return;
     Node& n = *e.node;
     if (!pass_.targets.empty() && !pass_.on_the_way.contains(&n)) return;
-    bool first;
-    Tensor& slot = slots(n, &first)[e.slot];
-    if (first) {
-      heap_.push_back(e.node);
-      std::ranges::push_heap(heap_, older);
-    }
+    Tensor& slot = slots_of(e.node)[e.slot];
     slot = slot.defined() ? sum(std::move(slot), g, pass_.create_graph) : std::move(g);
   }
 
-  /// The gradients that this pass collects for a node: in the node, unless a pass of another thread or the one that
-  /// this pass was started from collects there.
-  Tensor* slots(Node& n, bool* first) {
-    *first = false;
-    if (n.pass == this) return n.grads;
-    if (!aside_.empty())
-      if (auto it = aside_.find(&n); it != aside_.end()) return it->second.get();
-    *first = true;
-    if (n.pass) return (aside_[&n] = std::make_unique<Tensor[]>(n.outputs)).get();
-    n.pass = this;
-    return n.grads;
+  bool owns(const Node& n) const { return n.owner.load(std::memory_order_relaxed) == this; }
+
+  /// The gradient slots of a node in this run; the first call queues it.
+  Tensor* slots_of(const Ref<Node>& n) {
+    if (owns(*n)) return n->grads;
+    if (!elsewhere_.empty())
+      if (auto it = elsewhere_.find(n.get()); it != elsewhere_.end()) return it->second.data();
+    heap_.push_back(n);
+    std::ranges::push_heap(heap_, older);
+    const void* nobody = nullptr;
+    if (n->owner.compare_exchange_strong(nobody, this, std::memory_order_acquire)) return n->grads;
+    return elsewhere_.emplace(n.get(), std::vector<Tensor>(n->outputs)).first->second.data();
   }
 
-  /// Moves the collected gradients out; the node is free for other passes.
-  void take(Node& n, Tensor* to) {
-    if (n.pass == this) {
-      std::move(n.grads, n.grads + n.outputs, to);
-      n.pass = nullptr;
-    } else {
-      auto it = aside_.find(&n);
-      std::move(it->second.get(), it->second.get() + n.outputs, to);
-      aside_.erase(it);
+  /// What has come together at a node, which is then free for other runs.
+  void take_gradients(Node& n, std::span<Tensor> grads) {
+    if (owns(n)) {
+      std::move(n.grads, n.grads + n.outputs, grads.begin());
+      n.owner.store(nullptr, std::memory_order_release);
+    } else if (auto it = elsewhere_.find(&n); it != elsewhere_.end()) {
+      std::ranges::move(it->second, grads.begin());
+      elsewhere_.erase(it);
     }
-  }
-
-  /// Leaves every gradient slot empty, so that the graph can be used again after an error.
-  void abandon() noexcept {
-    for (Ref<Node>& n : heap_) {
-      if (n->pass != this) continue;
-      n->pass = nullptr;
-      for (size_t i = 0; i < n->outputs; ++i) n->grads[i] = {};
-    }
-    heap_.clear();
-    aside_.clear();
   }
 
   void visit(Node& n) {
     Handles room(n.outputs);
     std::span<Tensor> grads = room.all();
-    take(n, grads.data());
-    if (n.is_leaf()) run_hooks(ensure_meta(Tensor(n.leaf)).hooks, grads);
-    else if (n.hooks) run_hooks(*n.hooks, grads);
-    for (size_t i = 0; i < pass_.targets.size(); ++i)
-      if (pass_.targets[i].node == &n && !pass_.accumulate)
-        pass_.found[i] = grads[pass_.targets[i].slot];
+    take_gradients(n, grads);
+    run_hooks(n.is_leaf() ? meta_of(Tensor(n.leaf))->hooks : n.hooks, grads);
+    if (!pass_.accumulate)
+      for (auto [it, end] = pass_.at.equal_range(&n); it != end; ++it)
+        pass_.found[it->second] = grads[pass_.targets[it->second].slot];
     if (n.is_leaf()) return reach_leaf(n, std::move(grads[0]));
     propagate(n, grads);
   }
 
-  static void run_hooks(std::vector<HookEntry> hooks,
-                        std::span<Tensor> grads) {  // by value: a hook may remove itself
-    for (HookEntry& h : hooks)
-      if (grads[h.slot].defined())
-        if (Tensor r = h.call(grads[h.slot]); r.defined()) grads[h.slot] = r;
+  static void run_hooks(const std::shared_ptr<HookList>& hooks, std::span<Tensor> grads) {
+    if (!hooks) return;
+    for (const HookEntry& h : HookList(*hooks)) {  // a copy: a hook may remove itself
+      Tensor& g = grads[h.slot];
+      if (!g.defined()) continue;
+      Tensor r = h.call(g);
+      if (!r.defined()) continue;
+      check_replacement(g, r);
+      g = std::move(r);
+    }
+  }
+
+  static void check_replacement(const Tensor& g, const Tensor& r) {
+    if (g.dtype() == r.dtype() && std::ranges::equal(g.sizes(), r.sizes())) return;
+    fail(
+        ErrorKind::runtime,
+        "register_hook: a hook has changed the {} of the gradient: it got {} and returned {}. Return a tensor of "
+        "the gradient's shape and dtype, or None to leave it as it is",
+        g.dtype() == r.dtype() ? "size" : "type", type_text(g), type_text(r));
   }
 
   void reach_leaf(Node& n, Tensor g) {
     if (!pass_.targets.empty() && !pass_.accumulate) return;
     Tensor leaf{n.leaf};
-    GradMeta& meta = ensure_meta(leaf);
-    if (!meta.grad.defined()) {
-      g = own_gradient(std::move(g));
-      if (!meta.grad.defined()) return void(meta.grad = std::move(g));  // still: copying takes time
-    }
-    if (pass_.create_graph) meta.grad = add(meta.grad, g);
-    else accumulate_into(meta.grad, g);
+    if (!std::ranges::equal(g.sizes(), leaf.sizes()))
+      fail(
+          ErrorKind::runtime,
+          "backward: a leaf of shape {} got a gradient of shape {}. Was its .data replaced after it was used, or "
+          "does a custom function return a gradient of another shape?",
+          shape_text(leaf.sizes()), shape_text(g.sizes()));
+    GradMeta& meta = *meta_of(leaf);
+    if (g.dtype() != leaf.dtype()) g = to_dtype(g, leaf.dtype());
+    accumulate(n, grad_of(meta), std::move(g));
+    if (!meta.after_hooks) return;
+    for (const HookEntry& h : HookList(*meta.after_hooks)) h.call(leaf);
   }
 
-  /// In place: `.grad` stays the same object in the same memory. Whole, so that threads that share a leaf lose nothing;
-  /// by value, for one of them may drop `.grad`.
-  static void accumulate_into(Tensor have, const Tensor& g) {
+  /// Nothing is released under the lock but memory of ours: other memory may need the interpreter's lock to go.
+  void accumulate(Node& n, Tensor& have, Tensor g) {
+    Tensor old;
     Uninterrupted whole;
+    std::lock_guard guard(n.lock);
+    if (!have.defined()) {
+      bool takes = sole_owner(g) && !overlaps_itself(*g.impl());  // else memory of its own
+      have = takes ? std::move(g) : clone(g);
+    } else if (!std::ranges::equal(have.sizes(), g.sizes())) {
+      fail(
+          ErrorKind::runtime,
+          "backward: .grad has shape {} but its tensor has shape {}. Set .grad to None after giving a tensor "
+          "another shape",
+          shape_text(have.sizes()), shape_text(g.sizes()));
+    } else if (pass_.create_graph) {
+      old = have;
+      have = add(old, g);
+    } else {
+      accumulate_into(have, g);
+    }
+  }
+
+  /// In place: `.grad` stays the same object in the same memory.
+  static void accumulate_into(const Tensor& have, const Tensor& g) {
     begin_write(have.storage());
-    if (have.dtype() == g.dtype() && std::ranges::equal(have.sizes(), g.sizes())) add_into(have, g);
+    if (have.dtype() == g.dtype()) add_into(have, g);
     else copy_elements(add(have, g), have);
   }
 
@@ -188,38 +217,34 @@ class Engine {
       needed[i] = n.edges[i].node &&
                   (pass_.targets.empty() || pass_.on_the_way.contains(n.edges[i].node.get()));
     if (std::ranges::find(needed, 1) == needed.end()) return;
-    if (n.freed && n.has_saved)
-      fail(
-          ErrorKind::runtime,
-          "backward: the graph through {} was freed by an earlier backward pass. Pass retain_graph=True to "
-          "the first backward to go through it again",
-          n.name());
     Handles room(n.inputs);
     std::span<Tensor> result = room.all();
     if (n.custom) n.custom->backward(grads, result);
     else call_rule(n, grads, needed, result);
-    for (size_t i = 0; i < n.inputs; ++i)
-      if (needed[i] && result[i].defined()) result[i] = fit(n, i, std::move(result[i]));
     if (!pass_.retain_graph) free_saved(n);
     for (size_t i = 0; i < n.inputs; ++i)
       if (needed[i]) deliver(n.edges[i], std::move(result[i]));
   }
 
   /// A rule may return the gradient of the broadcast or promoted operand; bring it to the operand's type.
-  static Tensor fit(Node& n, size_t i, Tensor g) {
-    if (!n.saved || !n.saved[i].alias) return g;
-    const Impl& want = *n.saved[i].alias;
-    if (g.dtype() == want.dtype && std::ranges::equal(g.sizes(), Ints(want.sizes(), want.rank)))
-      return g;
-    return to_dtype(sum_to_size(g, {want.sizes(), want.rank}), want.dtype);
+  static Tensor fit(Tensor g, const Tensor& want) {
+    if (g.dtype() == want.dtype() && std::ranges::equal(g.sizes(), want.sizes())) return g;
+    return to_dtype(sum_to_size(g, want.sizes()), want.dtype());
   }
 
+  /// A few at a time leave the node under its lock, and go without it.
   static void free_saved(Node& n) {
-    n.freed = true;
     if (n.custom) n.custom->release_saved();
     if (!n.saved) return;
-    for (size_t i = 0; i < size_t(n.inputs) + n.outputs; ++i)
-      if (n.saved[i].bytes) n.saved[i] = {};
+    constexpr size_t kBatch = 8;
+    size_t count = size_t(n.inputs) + n.outputs;
+    for (size_t from = 0; from < count; from += kBatch) {
+      Saved dropped[kBatch];
+      std::lock_guard guard(n.lock);
+      n.freed = true;
+      for (size_t i = from; i < std::min(from + kBatch, count); ++i)
+        if (n.saved[i].bytes) std::swap(n.saved[i], dropped[i - from]);
+    }
   }
 
   void call_rule(Node& n, std::span<Tensor> grads, std::span<const uint8_t> needed,
@@ -227,10 +252,25 @@ class Engine {
     size_t count = size_t(n.inputs) + n.outputs;
     Handles room(count);
     std::span<Tensor> saved = room.all();
-    for (size_t i = 0; i < count; ++i) saved[i] = restore(n, i, grads);
+    restore_all(n, grads, saved);
     Vjp v{*n.op, n.attrs, grads, saved.first(n.inputs), saved.subspan(n.inputs), needed, result};
     if (n.op->vjp) n.op->vjp(v);
     else derived_vjp(v);
+    for (size_t i = 0; i < n.inputs; ++i)
+      if (needed[i] && result[i].defined() && saved[i].defined())
+        result[i] = fit(std::move(result[i]), saved[i]);
+  }
+
+  /// Under the lock, since another run may be freeing what was saved.
+  void restore_all(Node& n, std::span<const Tensor> grads, std::span<Tensor> saved) {
+    std::lock_guard guard(n.lock);
+    if (n.freed && n.has_saved)
+      fail(
+          ErrorKind::runtime,
+          "backward: the graph through {} was freed by an earlier backward pass. Pass retain_graph=True to "
+          "the first backward to go through it again",
+          n.name());
+    for (size_t i = 0; i < saved.size(); ++i) saved[i] = restore(n, i, grads);
   }
 
   /// The saved value; with its history if the gradient itself is to be differentiated.
@@ -286,14 +326,13 @@ class Engine {
   }
 
   Pass& pass_;
-  std::unordered_map<const Node*, std::unique_ptr<Tensor[]>> aside_;
   std::vector<Ref<Node>> heap_;
+  std::unordered_map<const Node*, std::vector<Tensor>> elsewhere_;
 };
 
 /// Marks every node from which a target can be reached. Iterative depth-first search.
 void find_on_the_way(Pass& pass, const std::vector<Edge>& roots) {
-  std::unordered_set<const Node*> targets, seen;
-  for (Target& t : pass.targets) targets.insert(t.node);
+  std::unordered_set<const Node*> seen;
   struct Frame {
     Node* node;
     size_t next;
@@ -301,7 +340,7 @@ void find_on_the_way(Pass& pass, const std::vector<Edge>& roots) {
   std::vector<Frame> stack;
   auto enter = [&](Node* n) {
     if (!seen.insert(n).second) return;
-    if (targets.contains(n)) pass.on_the_way.insert(n);
+    if (pass.at.contains(n)) pass.on_the_way.insert(n);
     stack.push_back({n, 0});
   };
   for (const Edge& root : roots) {
@@ -372,11 +411,10 @@ void backward(Tensors outputs, Tensors gradients, bool retain_graph, bool create
     Edge e = gradient_edge(inputs[i]);
     if (!e.node) fail(ErrorKind::runtime, "backward: inputs[{}] does not require grad", i);
     if (!e.node->is_leaf()) retain_grad(inputs[i]);
-    pass.targets.push_back({e.node.get(), e.slot});
+    pass.add_target(e);
     keep.push_back(std::move(e));
   }
   pass.accumulate = !inputs.empty();
-  pass.found.resize(pass.targets.size());
   run_pass(pass, outputs, gradients);
 }
 
@@ -390,11 +428,10 @@ std::vector<Tensor> grad(Tensors outputs, Tensors inputs, Tensors grad_outputs, 
       fail(ErrorKind::runtime,
            "grad: inputs[{}] does not require grad. Call requires_grad_() on it before it is used",
            i);
-    pass.targets.push_back({e.node.get(), e.slot});
+    pass.add_target(e);
     keep.push_back(std::move(e));
   }
   if (inputs.empty()) fail(ErrorKind::value, "grad: needs at least one input");
-  pass.found.resize(inputs.size());
   run_pass(pass, outputs, grad_outputs);
   for (size_t i = 0; i < pass.found.size(); ++i)
     if (!pass.found[i].defined() && !allow_unused)

@@ -42,6 +42,11 @@ void check_writable(const Tensor& dst, bool value_tracks) {
   if (dst.has(kNumber))
     fail(ErrorKind::runtime,
          "in-place write: a number is not a tensor; write to full({{}}, value) instead");
+  if (dst.has(kInference) && !thread_state().inference_mode)
+    fail(
+        ErrorKind::runtime,
+        "Inplace update to inference tensor outside InferenceMode is not allowed. Make a clone() of it to get a "
+        "normal tensor first");
   if (dst.storage()->read_only)
     fail(ErrorKind::runtime,
          "in-place write: the tensor's memory is read-only. Call clone() on it first");
@@ -90,7 +95,18 @@ void follow_write(const Tensor& dst, const Tensor& value) {
   ++ensure_meta(dst).epoch;
 }
 
-void assign(const Tensor& dst, const Tensor& value) {
+namespace {
+
+/// `fitted`, with a history of its own if that of `value`, which it may be, stays in use elsewhere.
+Tensor own_history(Tensor fitted, const Tensor& value) {
+  if (!fitted.is_same(value)) return fitted;
+  bool temporary = value.impl()->refs.load() == 2;  // held by the two arguments alone
+  return temporary && !value.is_leaf() ? fitted : identity(fitted);
+}
+
+}  // namespace
+
+void assign(const Tensor& dst, Tensor value) {
   bool grad_on = thread_state().grad_enabled;
   bool value_tracks = grad_on && tracks_gradient(value);
   check_writable(dst, value_tracks);
@@ -110,6 +126,7 @@ void assign(const Tensor& dst, const Tensor& value) {
   if (!std::ranges::equal(fitted.sizes(), dst.sizes())) fitted = expand(fitted, dst.sizes());
   begin_write(dst.storage());
   copy_elements(fitted, dst);
+  if (value_tracks && !is_view_of_base(dst)) fitted = own_history(std::move(fitted), value);
   follow_write(dst, fitted);
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 #include <new>
 
 #include "ops/region.h"
@@ -19,9 +20,6 @@ Node*& dead_list() { return reinterpret_cast<Node*&>(thread_state().dead_nodes);
 size_t saved_count(const Node& n) { return n.saved ? size_t(n.inputs) + n.outputs : 0; }
 
 void destroy(Node* n) {
-  if (n->leaf)
-    if (auto* meta = static_cast<GradMeta*>(n->leaf->meta); meta && meta->accumulator == n)
-      meta->accumulator = nullptr;
   for (size_t i = 0; i < n->inputs; ++i) n->edges[i].~Edge();
   for (size_t i = 0; i < saved_count(*n); ++i) n->saved[i].~Saved();
   for (size_t i = 0; i < n->outputs; ++i) n->grads[i].~Tensor();
@@ -54,10 +52,26 @@ Node* allocate_node(size_t inputs, size_t outputs, bool saves, size_t attr_bytes
   return n;
 }
 
+/// Before anything else can run on this thread: nobody may pick up an accumulator without references.
+void forget_accumulator(Node* n) {
+  auto& meta = static_cast<GradMeta&>(*n->leaf->meta);
+  std::lock_guard guard(meta.lock);
+  if (meta.accumulator == n) meta.accumulator = nullptr;
+}
+
+/// One more reference, unless the last one has gone.
+bool try_retain(Node& n) {
+  uint32_t count = n.refs.load(std::memory_order_relaxed);
+  while (count)
+    if (n.refs.compare_exchange_weak(count, count + 1, std::memory_order_acq_rel)) return true;
+  return false;
+}
+
 }  // namespace
 
 void release(Node* n) {
   if (n->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  if (n->leaf) forget_accumulator(n);
   ThreadState& ts = thread_state();
   n->next_dead = dead_list();
   dead_list() = n;
@@ -69,8 +83,22 @@ void release(Node* n) {
   }
 }
 
+namespace {
+
+Tensor take_gradient(GradMeta& meta) {
+  if (!meta.retained) return std::move(meta.grad);
+  std::lock_guard guard(meta.retained->lock);
+  meta.retained->wanted = false;
+  return std::move(meta.retained->grad);
+}
+
+}  // namespace
+
+// A chain of gradients of gradients is taken apart link by link.
 GradMeta::~GradMeta() {
-  if (weak_self) *weak_self = nullptr;
+  Tensor next = take_gradient(*this);
+  while (next.defined() && next.impl()->refs.load() == 1 && next.impl()->meta)
+    next = take_gradient(*meta_of(next));
 }
 
 GradMeta* meta_of(const Tensor& t) { return static_cast<GradMeta*>(t.impl()->meta); }
@@ -81,7 +109,7 @@ GradMeta& ensure_meta(const Tensor& t) {
 }
 
 void add_hook(Node& n, HookEntry hook) {
-  if (!n.hooks) n.hooks = std::make_unique<std::vector<HookEntry>>();
+  if (!n.hooks) n.hooks = std::make_shared<HookList>();
   auto last = hook.id == kRetainGrad ? n.hooks->end()
                                      : std::ranges::find(*n.hooks, kRetainGrad, &HookEntry::id);
   n.hooks->insert(last, std::move(hook));
@@ -104,8 +132,7 @@ void move_retaining_hook(GradMeta& meta, Node* to, uint32_t slot) {
 void set_history(const Tensor& t, Ref<Node> node, uint32_t slot) {
   if (!node && !t.impl()->meta) return;
   GradMeta& meta = ensure_meta(t);
-  if (meta.retains_grad && meta.node && meta.node->hooks)
-    move_retaining_hook(meta, node.get(), slot);
+  if (meta.retained && meta.node && meta.node->hooks) move_retaining_hook(meta, node.get(), slot);
   if (node) t.impl()->flags |= kRequiresGrad;
   else if (!meta.requires_grad) t.impl()->flags &= ~kRequiresGrad;
   meta.node = std::move(node);
@@ -116,7 +143,8 @@ void set_history(const Tensor& t, Ref<Node> node, uint32_t slot) {
 
 void renew_view(const Tensor& t) {
   Impl* p = t.impl();
-  if (!p->base || !p->base->meta || p->base->storage != p->storage) return;
+  if (p->flags & kNoGradView || !p->base || !p->base->meta || p->base->storage != p->storage)
+    return;
   Tensor base{p->base};
   GradMeta& base_meta = *meta_of(base);
   GradMeta* meta = meta_of(t);
@@ -134,7 +162,9 @@ Edge gradient_edge(const Tensor& t) {
   if (!(t.impl()->flags & kRequiresGrad)) return {};
   GradMeta& meta = *meta_of(t);
   if (meta.node) return {meta.node, meta.slot};
-  if (meta.accumulator) return {Ref<Node>::share(meta.accumulator), 0};
+  std::lock_guard guard(meta.lock);
+  if (meta.accumulator && try_retain(*meta.accumulator))
+    return {Ref<Node>::adopt(meta.accumulator), 0};
   Node* n = allocate_node(0, 1, false, 0);
   n->leaf = t.ref();
   meta.accumulator = n;
@@ -152,6 +182,7 @@ Saved save_type(const Tensor& t) {
 }
 
 Saved save_value(const Tensor& t) {
+  check_savable(t);
   Saved s = save_type(t);
   s.alias->storage = t.impl()->storage;
   s.alias->data = t.impl()->data;
@@ -171,10 +202,21 @@ SaveRule rule_for(const OpDef& op, size_t i) {
 
 }  // namespace
 
+void check_savable(const Tensor& t) {
+  if (t.has(kInference) && !thread_state().inference_mode)
+    fail(
+        ErrorKind::runtime,
+        "Inference tensors cannot be saved for backward: a tensor of shape {} made in inference_mode() is used "
+        "in a computation that wants gradients. Make a clone() of it, or use no_grad() instead of "
+        "inference_mode()",
+        shape_text(t.sizes()));
+}
+
 /// Edges only; the caller saves what rules need.
 Ref<Node> make_node(const OpDef* op, const void* attrs, std::span<const Tensor> in, size_t outputs,
                     const Impl* like) {
-  Node* n = allocate_node(in.size(), outputs, op != nullptr, op ? op->attr_bytes : 0);
+  auto n =
+      Ref<Node>::adopt(allocate_node(in.size(), outputs, op != nullptr, op ? op->attr_bytes : 0));
   n->op = op;
   if (op && op->attr_bytes) std::memcpy(n->attrs, attrs, op->attr_bytes);
   uint64_t seq = thread_state().sequence;
@@ -183,7 +225,7 @@ Ref<Node> make_node(const OpDef* op, const void* attrs, std::span<const Tensor> 
     if (n->edges[i].node) seq = std::max(seq, n->edges[i].node->seq);
   }
   n->seq = thread_state().sequence = seq + 1;
-  if (!op) return Ref<Node>::adopt(n);
+  if (!op) return n;
   uint32_t values = 0;
   for (size_t i = 0; i < in.size(); ++i)
     if (n->edges[i].node) values |= rule_for(*op, i).inputs;
@@ -200,7 +242,7 @@ Ref<Node> make_node(const OpDef* op, const void* attrs, std::span<const Tensor> 
       n->saved[i] = save_type(in[i]);
     }
   }
-  return Ref<Node>::adopt(n);
+  return n;
 }
 
 namespace {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/spin_lock.h"
 #include "ops/apply.h"
 #include "tensor/thread_state.h"
 
@@ -33,6 +34,7 @@ struct HookEntry {
   uint32_t slot;
   GradHook call;
 };
+using HookList = std::vector<HookEntry>;
 
 /// A user-defined function on the tape.
 struct CustomBackward {
@@ -47,22 +49,30 @@ struct Node {
   std::atomic<uint32_t> refs{1};
   uint16_t inputs = 0, outputs = 0;
   uint32_t bytes = 0;  // of the whole block
+  SpinLock lock;       // guards `saved` and `freed`; of an accumulator: the leaf's gradient
   bool freed = false;  // saved values were dropped
   bool has_saved = false;
+  std::atomic<const void*> owner{nullptr};  // the backward pass that `grads` belongs to
   uint64_t seq = 0;           // descending order of this is the order of backward; 0 for leaves
   const OpDef* op = nullptr;  // null: a leaf accumulator or a custom function
   Edge* edges = nullptr;
-  Saved* saved = nullptr;      // inputs, then outputs
-  Tensor* grads = nullptr;     // gradient slots, one per output; undefined outside a backward pass
-  const void* pass = nullptr;  // the running backward pass whose gradients these are
+  Saved* saved = nullptr;   // inputs, then outputs
+  Tensor* grads = nullptr;  // gradient slots, one per output; undefined outside a backward pass
   void* attrs = nullptr;
   Ref<Impl> leaf;  // accumulator: whose .grad
   std::unique_ptr<CustomBackward> custom;
-  std::unique_ptr<std::vector<HookEntry>> hooks;
+  std::shared_ptr<HookList> hooks;  // handles point at it weakly
   Node* next_dead = nullptr;
 
   bool is_leaf() const { return !op && !custom; }
   const char* name() const { return op ? op->name : custom ? custom->name() : "accumulate_grad"; }
+};
+
+/// Where the gradient of a non-leaf goes: shared by the variable and the hook on its node.
+struct RetainedGrad {
+  SpinLock lock;
+  bool wanted = true;  // the variable lives
+  Tensor grad;
 };
 
 struct GradMeta final : AutogradMeta {
@@ -71,16 +81,19 @@ struct GradMeta final : AutogradMeta {
 
   Ref<Node> node;  // history; null for leaves
   uint32_t slot = 0;
-  bool requires_grad = false;  // leaf only
-  bool retains_grad = false;
-  Node* accumulator = nullptr;  // weak: the node clears it
-  Tensor grad;
-  uint64_t epoch = 0;                // bumped when the history of a base changes
-  uint64_t base_epoch = 0;           // of a view: the base's epoch its history belongs to
-  std::vector<HookEntry> hooks;      // of a leaf
-  std::shared_ptr<Impl*> weak_self;  // cleared when the variable dies; for retain_grad
+  bool requires_grad = false;              // leaf only
+  SpinLock lock;                           // guards `accumulator`
+  Node* accumulator = nullptr;             // weak: cleared when its last reference goes
+  Tensor grad;                             // unless retained
+  std::shared_ptr<RetainedGrad> retained;  // after retain_grad
+  uint64_t epoch = 0;                      // bumped when the history of a base changes
+  uint64_t base_epoch = 0;                 // of a view: the base's epoch its history belongs to
+  std::shared_ptr<HookList> hooks;         // of a leaf
+  std::shared_ptr<HookList> after_hooks;   // of a leaf: called with it once its .grad has grown
   ~GradMeta() override;
 };
+
+inline Tensor& grad_of(GradMeta& meta) { return meta.retained ? meta.retained->grad : meta.grad; }
 
 GradMeta* meta_of(const Tensor& t);  // null if none
 GradMeta& ensure_meta(const Tensor& t);
@@ -92,6 +105,9 @@ Edge gradient_edge(const Tensor& t);
 void set_history(const Tensor& t, Ref<Node> node, uint32_t slot);
 
 void add_hook(Node& n, HookEntry hook);
+
+/// Raises PyTorch's error for tensors made in inference mode.
+void check_savable(const Tensor& t);
 
 /// `like`: the output of an elementwise op; inputs of its type need no type of their own.
 Ref<Node> make_node(const OpDef* op, const void* attrs, std::span<const Tensor> in, size_t outputs,

@@ -1,10 +1,12 @@
 // Autograd state seen from a tensor: requires_grad, grad, detach, hooks, custom functions.
 #include <algorithm>
 #include <atomic>
+#include <mutex>
 
 #include "autograd/autograd.h"
 #include "ops/functions.h"
 #include "tensor/thread_state.h"
+#include "tensor/uninterrupted.h"
 
 namespace fluxion {
 
@@ -27,6 +29,11 @@ Tensor& Tensor::set_requires_grad(bool on) {
   if (on && !is_floating(dtype()))
     fail(ErrorKind::runtime, "requires_grad_: only floating point tensors can require grad, got {}",
          name(dtype()));
+  if (on && has(kInference) && !thread_state().inference_mode)
+    fail(
+        ErrorKind::runtime,
+        "Setting requires_grad=True on inference tensor outside InferenceMode is not allowed. Make a clone() "
+        "of it first");
   if (!is_leaf()) return *this;
   if (!on && !p_->meta) return *this;
   ensure_meta(*this).requires_grad = on;
@@ -36,18 +43,18 @@ Tensor& Tensor::set_requires_grad(bool on) {
 
 Tensor Tensor::grad() const {
   GradMeta* meta = meta_of(*this);
-  return meta ? meta->grad : Tensor{};
+  return meta ? grad_of(*meta) : Tensor{};
 }
 
 void Tensor::set_grad(const Tensor& g) {
   if (!g.defined()) {
-    if (GradMeta* meta = meta_of(*this)) meta->grad = {};
+    if (GradMeta* meta = meta_of(*this)) grad_of(*meta) = {};
     return;
   }
   if (!std::ranges::equal(g.sizes(), sizes()) || g.dtype() != dtype())
     fail(ErrorKind::runtime, "grad: must have the tensor's type {}, got {}", type_text(*this),
          type_text(g));
-  ensure_meta(*this).grad = g;
+  grad_of(ensure_meta(*this)) = g;
 }
 
 void Tensor::backward(const Tensor& gradient, bool retain_graph, bool create_graph) const {
@@ -63,40 +70,61 @@ namespace {
 
 std::atomic<uint64_t> next_hook{1};
 
+HookHandle append(std::shared_ptr<HookList>& hooks, HookEntry hook) {
+  if (!hooks) hooks = std::make_shared<HookList>();
+  hooks->push_back(std::move(hook));
+  return {hooks, hooks->back().id};
+}
+
 }  // namespace
 
-uint64_t add_hook(const Tensor& t, GradHook hook) {
+void HookHandle::remove() const {
+  if (auto hooks = list.lock())
+    std::erase_if(*hooks, [this](const HookEntry& h) { return h.id == id; });
+}
+
+HookHandle add_hook(const Tensor& t, GradHook hook) {
   if (!t.requires_grad())
     fail(ErrorKind::runtime,
          "register_hook: the tensor does not require grad, so no gradient will ever reach it");
   uint64_t id = next_hook++;
   GradMeta& meta = *meta_of(t);
-  if (!meta.node) meta.hooks.push_back({id, 0, std::move(hook)});
-  else add_hook(*meta.node, {id, meta.slot, std::move(hook)});
-  return id;
+  if (meta.node) {
+    add_hook(*meta.node, {id, meta.slot, std::move(hook)});
+    return {meta.node->hooks, id};
+  }
+  return append(meta.hooks, {id, 0, std::move(hook)});
 }
 
-void remove_hook(const Tensor& t, uint64_t id) {
-  GradMeta* meta = meta_of(t);
-  if (!meta) return;
-  auto same = [id](const HookEntry& h) { return h.id == id; };
-  std::erase_if(meta->hooks, same);
-  if (meta->node && meta->node->hooks) std::erase_if(*meta->node->hooks, same);
+HookHandle add_post_accumulate_grad_hook(const Tensor& leaf,
+                                         std::function<void(const Tensor&)> hook) {
+  if (!leaf.requires_grad() || !leaf.is_leaf())
+    fail(
+        ErrorKind::runtime,
+        "post accumulate grad hooks cannot be registered on non-leaf tensors, nor on tensors that do not "
+        "require grad: nothing is accumulated there");
+  auto call = [hook = std::move(hook)](const Tensor& t) {
+    hook(t);
+    return Tensor{};
+  };
+  return append(meta_of(leaf)->after_hooks, {next_hook++, 0, std::move(call)});
 }
 
 void retain_grad(const Tensor& t) {
   if (!t.requires_grad()) fail(ErrorKind::runtime, "retain_grad: the tensor does not require grad");
   GradMeta& meta = *meta_of(t);
-  if (!meta.node || meta.retains_grad) return;
-  meta.retains_grad = true;
-  // The hook must not keep the variable alive (the node would own itself): the variable is reached weakly.
-  auto slot = std::make_shared<Impl*>(t.impl());
-  meta.weak_self = slot;
-  add_hook(*meta.node, {kRetainGrad, meta.slot, [slot](const Tensor& g) {
-                          if (*slot) {
-                            GradMeta& m = ensure_meta(Tensor(Ref<Impl>::share(*slot)));
-                            m.grad = m.grad.defined() ? add(m.grad, g) : clone(g);
-                          }
+  if (!meta.node || meta.retained) return;
+  // The hook must not keep the variable alive (the node would own itself): they share the gradient only.
+  auto cell = std::make_shared<RetainedGrad>();
+  cell->grad = std::move(meta.grad);
+  meta.retained = cell;
+  add_hook(*meta.node, {kRetainGrad, meta.slot, [cell](const Tensor& g) {
+                          Tensor old;  // dropped after the lock
+                          Uninterrupted whole;
+                          std::lock_guard guard(cell->lock);
+                          if (!cell->wanted) return Tensor{};
+                          old = cell->grad;
+                          cell->grad = old.defined() ? add(old, g) : clone(g);
                           return Tensor{};
                         }});
 }
@@ -115,21 +143,32 @@ void record_custom(std::unique_ptr<CustomBackward> custom, Tensors in, std::span
 }
 
 SavedTensor::SavedTensor(const Tensor& t, bool is_output) {
+  check_savable(t);
   Tensor plain = t.detach();
   saved_ = {plain.ref(), take_snapshot(t.storage())};
   if (!is_output) edge_ = gradient_edge(t);
 }
 
+namespace {
+
+bool same_view(const Tensor& a, const Tensor& b) {
+  return a.storage() == b.storage() && a.data() == b.data() && a.dtype() == b.dtype() &&
+         std::ranges::equal(a.sizes(), b.sizes()) && std::ranges::equal(a.strides(), b.strides());
+}
+
+}  // namespace
+
+/// The leaf itself while it still is what was saved; else the old bytes with an edge to its accumulator.
 Tensor SavedTensor::unpack(const Ref<Node>& producer, uint32_t slot) const {
   if (!saved_.alias) return {};
   Tensor t(saved_.alias);
-  Tensor fresh = from_storage(Ref<Storage>::share(bytes_of(*saved_.bytes)), t.dtype(), t.sizes(),
-                              t.strides(), t.storage_offset());
-  Ref<Node> node = producer ? producer : edge_.node;
-  if (node && is_floating(t.dtype())) {
-    if (node->is_leaf()) return Tensor(node->leaf);
-    set_history(fresh, node, producer ? slot : edge_.slot);
-  }
+  Storage* bytes = bytes_of(*saved_.bytes);
+  Ref<Node> node = is_floating(t.dtype()) ? producer ? producer : edge_.node : nullptr;
+  if (node && node->is_leaf() && bytes == t.storage() && same_view(Tensor(node->leaf), t))
+    return Tensor(node->leaf);
+  Tensor fresh = from_storage(Ref<Storage>::share(bytes), t.dtype(), t.sizes(), t.strides(),
+                              t.storage_offset());
+  if (node) set_history(fresh, node, producer ? slot : edge_.slot);
   return fresh;
 }
 

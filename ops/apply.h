@@ -45,9 +45,10 @@ Tensor apply(const OpDef& op, const A& attrs, std::initializer_list<Borrowed> in
 }
 
 /// Overwrites `dst` (PyTorch's in-place semantics, dst may be a view) with `value`, broadcast and cast;
-/// history of dst becomes that of value. Raises PyTorch's errors for leaves, overlapping targets and no_grad views.
+/// history of dst becomes that of value. A temporary is best moved in: its history is taken over as it is.
+/// Raises PyTorch's errors for leaves, overlapping targets, no_grad views and inference tensors.
 /// Implemented by autograd/ through this pointer when gradients are involved.
-void assign(const Tensor& dst, const Tensor& value);
+void assign(const Tensor& dst, Tensor value);
 
 /// True if gradients are enabled and t has or wants history.
 bool tracks_gradient(const Tensor& t);

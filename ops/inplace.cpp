@@ -6,6 +6,7 @@ namespace fluxion {
 
 bool write_is_tracked(const Tensor& self, Tensors in) {
   if (overlaps_itself(*self.impl()) || thread_state().tracer) return true;
+  if (self.has(kInference) && !thread_state().inference_mode) return true;
   if (!thread_state().grad_enabled) return false;
   if (tracks_gradient(self)) return true;
   const Ref<Impl>& base = self.impl()->base;

@@ -88,7 +88,6 @@ struct Vjp {
 };
 
 /// What a gradient needs of the forward op, for each input that wants one.
-enum class Save : uint8_t { nothing, type, value };
 struct SaveRule {
   uint32_t inputs = 0;   // bit j: value of input j
   uint32_t outputs = 0;  // bit j: value of output j

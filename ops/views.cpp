@@ -20,7 +20,7 @@ Tensor make_view(const Tensor& t, Ints sizes, Ints strides, int64_t offset) {
   p->storage = from.storage;
   p->data = from.data + offset * size_of(from.dtype);
   p->base = from.base && from.base->storage == from.storage ? from.base : t.ref();
-  p->flags = from.flags & (kWeak | kInference);
+  p->flags = from.flags & (kWeak | kInference | kNoGradView);
   if (!thread_state().grad_enabled) p->flags |= kNoGradView;
   refresh_geometry(*p);
   return out;

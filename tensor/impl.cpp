@@ -40,6 +40,8 @@ Impl* new_impl(DType dtype, int rank) {
   auto* p = new (pool_alloc(sizeof(Impl))) Impl;
   p->dtype = dtype;
   p->rank = static_cast<uint8_t>(rank);
+  if (thread_state().inference_mode) [[unlikely]]
+    p->flags |= kInference;
   p->geometry = p->inline_geometry;
   if (rank > kInlineRank) [[unlikely]]
     p->geometry = static_cast<int64_t*>(pool_alloc(geometry_bytes(rank)));

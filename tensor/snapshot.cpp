@@ -1,11 +1,10 @@
 // Snapshots: copied out before the first write, free if there is none.
-#include <sched.h>
-
 #include <cstring>
 #include <mutex>
 #include <new>
 
 #include "base/error.h"
+#include "base/spin_lock.h"
 #include "tensor/fork.h"
 #include "tensor/storage.h"
 #include "tensor/thread_state.h"
@@ -15,21 +14,12 @@ namespace {
 
 /// Guards `Storage::snapshot` and the copying; spread over many lines, since it is taken for every
 /// saved tensor.
-class alignas(64) SpinLock {
- public:
-  void lock() {
-    while (taken_.exchange(true, std::memory_order_acquire)) sched_yield();
-  }
-  void unlock() { taken_.store(false, std::memory_order_release); }
+struct alignas(64) LineLock : SpinLock {};
 
- private:
-  std::atomic<bool> taken_{false};
-};
-
-constinit SpinLock locks[64];
+constinit LineLock locks[64];
 constinit std::atomic<uint64_t> bytes_copied{0};
 
-SpinLock& lock_of(const Storage* s) {
+LineLock& lock_of(const Storage* s) {
   return locks[(reinterpret_cast<uintptr_t>(s) * 0x9e3779b97f4a7c15u) >> 58];
 }
 
@@ -96,10 +86,10 @@ uint64_t snapshot_bytes_copied() { return bytes_copied.load(std::memory_order_re
 namespace detail {
 
 void lock_snapshots() {
-  for (SpinLock& l : locks) l.lock();
+  for (LineLock& l : locks) l.lock();
 }
 void unlock_snapshots() {
-  for (SpinLock& l : locks) l.unlock();
+  for (LineLock& l : locks) l.unlock();
 }
 
 }  // namespace detail

@@ -104,7 +104,10 @@ Tensor scalar(int64_t value, DType dtype, bool weak) {
 }
 
 Tensor alias(const Tensor& t, Ints sizes, Ints strides, int64_t storage_offset) {
-  return view_of(t.impl()->storage, t.dtype(), sizes, strides, storage_offset);
+  Tensor a = view_of(t.impl()->storage, t.dtype(), sizes, strides, storage_offset);
+  a.impl()->flags =
+      static_cast<uint16_t>((a.impl()->flags & ~kInference) | (t.impl()->flags & kInference));
+  return a;
 }
 
 Tensor from_storage(Ref<Storage> storage, DType dtype, Ints sizes, Ints strides,

@@ -32,14 +32,13 @@ struct AutogradMeta {
 };
 
 enum ImplFlags : uint16_t {
-  kContiguous = 1,      // row-major dense
-  kRequiresGrad = 2,    // a leaf that asks for a gradient, or has history
-  kWeak = 4,            // a Python number: never promotes within its category
-  kNoGradView = 8,      // a view made under no_grad
-  kInference = 16,      // made in inference mode
-  kTraced = 32,         // stands for a value of a graph under construction
-  kNumber = 128,        // a Python number or literal: nobody can write it
-  kParameterLike = 64,  // handed out by the binding as a Python subclass
+  kContiguous = 1,    // row-major dense
+  kRequiresGrad = 2,  // a leaf that asks for a gradient, or has history
+  kWeak = 4,          // a Python number: never promotes within its category
+  kNoGradView = 8,    // a view made under no_grad, or of such a view
+  kInference = 16,    // its memory was made in inference mode: never saved, written only there
+  kTraced = 32,       // stands for a value of a graph under construction
+  kNumber = 64,       // a Python number or literal: nobody can write it
 };
 
 /// What a Tensor points to.

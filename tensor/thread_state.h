@@ -105,5 +105,9 @@ struct NoGrad : Override<bool> {
 struct EnableGrad : Override<bool> {
   EnableGrad() : Override(thread_state().grad_enabled, true) {}
 };
+/// As NoGrad; what is made inside can never take part in a computation that wants gradients.
+struct InferenceMode : NoGrad {
+  Override<bool> inference{thread_state().inference_mode, true};
+};
 
 }  // namespace fluxion

@@ -571,6 +571,8 @@ class Tensor:
         """True if the elements lie densely in row-major order."""
     def is_floating_point(self) -> _bool:
         """True for a floating dtype."""
+    def is_inference(self) -> _bool:
+        """True for a tensor made in inference_mode()."""
     def is_pinned(self) -> _bool:
         """False."""
     def is_shared(self) -> _bool:
@@ -773,6 +775,8 @@ class Tensor:
         """reciprocal, in place."""
     def register_hook(self, hook: Any) -> HookHandle:
         """Calls hook(grad) whenever the gradient of this tensor is computed; a returned Tensor replaces it."""
+    def register_post_accumulate_grad_hook(self, hook: Any) -> HookHandle:
+        """Calls hook(tensor) whenever backward has accumulated into .grad of this leaf."""
     def relu(self) -> Tensor:
         """max(x, 0)."""
     def relu_(self) -> Tensor:
@@ -1307,6 +1311,8 @@ def is_floating_point(input: Tensor) -> _bool:
     """True for a floating dtype."""
 def is_grad_enabled() -> _bool:
     """True if ops are recorded for gradients."""
+def is_inference(input: Tensor) -> _bool:
+    """True for a tensor made in inference_mode()."""
 def is_inference_mode_enabled() -> _bool:
     """True inside inference_mode()."""
 def is_signed(input: Tensor) -> _bool:

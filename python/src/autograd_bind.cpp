@@ -105,23 +105,35 @@ GradHook python_hook(PyObject* callable) {
   };
 }
 
-struct HookHandle {
-  PyObject_HEAD Tensor tensor;
-  uint64_t id;
+/// Calls a Python hook with a leaf whose gradient has grown.
+std::function<void(const Tensor&)> python_post_hook(PyObject* callable) {
+  return [f = SharedObject(callable)](const Tensor& leaf) {
+    HoldGil gil;
+    Object t = Object::own(wrap(leaf));
+    Object r = Object::own(PyObject_CallOneArg(f.get(), t.get()));
+    if (r.get() != Py_None)
+      fail(ErrorKind::runtime,
+           "a post accumulate grad hook should return None, not {}; write to param.grad instead",
+           type_name(r.get()));
+  };
+}
+
+struct PyHandle {
+  PyObject_HEAD HookHandle hook;
 };
 PyTypeObject* handle_type;
 
-HookHandle& handle(PyObject* self) { return *reinterpret_cast<HookHandle*>(self); }
+HookHandle& handle(PyObject* self) { return reinterpret_cast<PyHandle*>(self)->hook; }
 
 void destroy_handle(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
-  handle(self).tensor.~Tensor();
+  handle(self).~HookHandle();
   type->tp_free(self);
   Py_DECREF(type);
 }
 PyObject* remove_handle(PyObject* self, PyObject*) {
   return guarded([&] {
-    remove_hook(handle(self).tensor, handle(self).id);
+    handle(self).remove();
     return none();
   });
 }
@@ -138,18 +150,26 @@ PyType_Slot handle_slots[] = {
     {Py_tp_doc,
      const_cast<char*>("A registered gradient hook; `with handle:` removes it at the end.")},
     {}};
-PyType_Spec handle_spec{"fluxion._C.HookHandle", sizeof(HookHandle), 0,
+PyType_Spec handle_spec{"fluxion._C.HookHandle", sizeof(PyHandle), 0,
                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, handle_slots};
 
-PyObject* register_hook(Frame& f) {
+PyObject* callable(Frame& f, const char* function) {
   if (!PyCallable_Check(f.object(1)))
-    fail(ErrorKind::type, "register_hook(): argument 'hook' must be callable, not {}",
+    fail(ErrorKind::type, "{}(): argument 'hook' must be callable, not {}", function,
          type_name(f.object(1)));
-  uint64_t id = add_hook(f.arg(0).tensor, python_hook(f.object(1)));
+  return f.object(1);
+}
+PyObject* wrap_handle(HookHandle hook) {
   Object h = Object::own(handle_type->tp_alloc(handle_type, 0));
-  new (&handle(h.get()).tensor) Tensor(f.arg(0).tensor);
-  handle(h.get()).id = id;
+  new (&handle(h.get())) HookHandle(std::move(hook));
   return h.release();
+}
+PyObject* register_hook(Frame& f) {
+  return wrap_handle(add_hook(f.arg(0).tensor, python_hook(callable(f, "register_hook"))));
+}
+PyObject* register_post_hook(Frame& f) {
+  PyObject* hook = callable(f, "register_post_accumulate_grad_hook");
+  return wrap_handle(add_post_accumulate_grad_hook(f.arg(0).tensor, python_post_hook(hook)));
 }
 
 // --- functions defined in Python
@@ -290,6 +310,11 @@ const NativeFunction kFunctions[] = {
     {"register_hook(Tensor input, object hook) -> HookHandle",
      "Calls hook(grad) whenever the gradient of this tensor is computed; a returned Tensor replaces it.",
      kMethod, register_hook},
+    {"register_post_accumulate_grad_hook(Tensor input, object hook) -> HookHandle",
+     "Calls hook(tensor) whenever backward has accumulated into .grad of this leaf.", kMethod,
+     register_post_hook},
+    {"is_inference(Tensor input) -> bool", "True for a tensor made in inference_mode().",
+     kMethod | kFunction, [](Frame& f) { return boolean(f.arg(0).tensor.has(kInference)); }},
     {"retain_grad(Tensor input) -> None", "Keeps the gradient of this non-leaf in .grad.", kMethod,
      [](Frame& f) {
        retain_grad(f.arg(0).tensor);

@@ -29,11 +29,14 @@ PyObject* requires_grad(const Tensor& t) { return boolean(t.requires_grad()); }
 PyObject* is_leaf(const Tensor& t) { return boolean(t.is_leaf()); }
 PyObject* retains_grad(const Tensor& t) {
   GradMeta* meta = meta_of(t);
-  return boolean(meta && meta->retains_grad && !t.is_leaf());
+  return boolean(meta && meta->retained && !t.is_leaf());
 }
 PyObject* yes(const Tensor&) { return boolean(true); }
 PyObject* no(const Tensor&) { return boolean(false); }
 PyObject* version(const Tensor& t) {
+  if (t.has(kInference))
+    fail(ErrorKind::runtime,
+         "_version: Inference tensors do not track version counter. Make a clone() to get a normal tensor");
   return PyLong_FromUnsignedLongLong(t.storage()->version.load());
 }
 PyObject* base(const Tensor& t) { return wrap(Tensor(t.impl()->base)); }

@@ -33,6 +33,7 @@ void destroy(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
   PyObject_GC_UnTrack(self);
   if (o.t.defined() && o.t.impl()->py_object == self) o.t.impl()->py_object = nullptr;
+  Py_TRASHCAN_BEGIN(self, destroy)  // a chain of gradients of gradients does not recurse
   if (o.weakrefs) PyObject_ClearWeakRefs(self);
   Py_CLEAR(o.dict);
   Py_CLEAR(o.grad);
@@ -40,6 +41,7 @@ void destroy(PyObject* self) {
   if (type == tensor_type && free_count < kFreeListSize) free_list[free_count++] = self;
   else type->tp_free(self);
   Py_DECREF(type);
+  Py_TRASHCAN_END
 }
 
 int traverse(PyObject* self, visitproc visit, void* arg) {

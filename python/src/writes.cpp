@@ -54,14 +54,14 @@ void check_cast(const char* name, DType from, DType to, const char* target, cons
 
 }  // namespace
 
-void write_inplace(const char* name, const Tensor& self, const Tensor& value) {
+void write_inplace(const char* name, const Tensor& self, Tensor value) {
   check_cast(name, value.dtype(), self.dtype(), "in-place target's",
              "Use the form that returns a new tensor, or convert the target first");
   if (!std::ranges::equal(value.sizes(), self.sizes()))
     fail(ErrorKind::runtime,
          "{}_: the result has shape {}, which does not fit the in-place target's shape {}", name,
          shape_text(value.sizes()), shape_text(self.sizes()));
-  assign(self, value);
+  assign(self, std::move(value));
 }
 
 void write_out(const char* name, const Tensor& out, const Tensor& value) {

@@ -15,7 +15,7 @@ void update(const char* name, const OpDef* op, const Tensor& self, const Tensor&
             FunctionRef<Tensor()> compute);
 
 /// Writes `value` into `self` unless PyTorch would refuse the conversion.
-void write_inplace(const char* name, const Tensor& self, const Tensor& value);
+void write_inplace(const char* name, const Tensor& self, Tensor value);
 
 /// Resizes `out` to the value's shape, then writes.
 void write_out(const char* name, const Tensor& out, const Tensor& value);
