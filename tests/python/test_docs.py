@@ -6,13 +6,17 @@ Blocks with `>>>` are doctests. A ```cpp block with a main() is compiled against
 
 import contextlib
 import doctest
+import importlib
 import io
 import itertools
+import pkgutil
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+
+import fluxion
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -79,6 +83,20 @@ def test_page(page, tmp_path):
             printed = run_python(code, namespace, page, line)
         if expected is not None:
             assert printed.rstrip() == expected.rstrip(), where
+
+
+def test_examples_in_docstrings():
+    """Every `>>>` of the package."""
+    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner(optionflags=FLAGS)
+    names = [m.name for m in pkgutil.walk_packages(fluxion.__path__, "fluxion.")]
+    for name in names:
+        if name == "fluxion.libfluxion":  # no module
+            continue
+        module = importlib.import_module(name)
+        for test in finder.find(module, globs={"fluxion": fluxion, "nn": fluxion.nn}):
+            runner.run(test)
+    assert runner.failures == 0
+    assert runner.tries > 0
 
 
 def test_the_runner_sees_wrong_output():

@@ -596,6 +596,28 @@ def parameter_vectors(T):
     return plain(vector), plain(ps)
 
 
+@program
+def transformer(T):
+    module = T.nn.Transformer(6, 2, 2, 2, 10, 0.0, "gelu", batch_first=True, norm_first=True)
+    module = _fill(T, module)
+    src, tgt = wave(T, 2, 4, 6, grad=True), wave(T, 2, 3, 6, seed=1)
+    mask = T.nn.Transformer.generate_square_subsequent_mask(3).double()
+    padding = T.tensor([[False, False, False, True], [False] * 4])
+    out = module(
+        src,
+        tgt,
+        tgt_mask=mask,
+        src_key_padding_mask=padding,
+        memory_key_padding_mask=padding,
+    )
+    out.square().sum().backward()
+    wrong = (
+        _kind(lambda: module(src, wave(T, 3, 3, 6))),
+        _kind(lambda: module(src, wave(T, 2, 3, 5))),
+    )
+    return plain(out), plain(src.grad), list(module.state_dict()), plain(mask), wrong
+
+
 # Protocols: hooks of all modules, gradients that stay, optimizer arguments
 
 
