@@ -91,7 +91,10 @@ class GPT(nn.Module):
 
 def read_text(path):
     if path is not None:
-        return path.read_text(encoding="utf-8")
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SystemExit(f"{path} can't be read as text: {error}") from None
     print("No --data: reading Python's standard library.")
     files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
     text = "".join(f.read_text(encoding="utf-8", errors="ignore") for f in files)
@@ -180,6 +183,10 @@ def main():
     code = {c: i for i, c in enumerate(characters)}
     data = np.array([code[c] for c in text])
     training, held_back = np.split(data, [int(0.9 * len(data))])
+    if len(held_back) <= args.context:
+        raise SystemExit(
+            f"the text has {len(text)} characters; give more than {10 * args.context + 10}"
+        )
 
     fluxion.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)

@@ -265,6 +265,8 @@ class Tensor:
     def _make_subclass(cls: type[Any], data: Tensor, require_grad: _bool = False) -> Any: ...
     def __array__(self, dtype: Any = None, *, copy: Any = None) -> Any:
         """NumPy's conversion protocol."""
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: Any = False) -> Any:
+        """NumPy's functions of tensors return tensors."""
     def __copy__(self) -> Tensor:
         """copy.copy: another handle to the same memory."""
     def __deepcopy__(self, memo: Any) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from fluxion import __version__
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +16,7 @@ __all__ = ["main"]
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fluxion", description="Fluxion, a deep learning system.")
+    parser.add_argument("--version", action="version", version=f"fluxion {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     run = commands.add_parser(
         "run",

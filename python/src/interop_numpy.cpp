@@ -199,6 +199,15 @@ PyObject* native_array(Frame& f) {
   return array.release();
 }
 
+/// What a NumPy function computed from a tensor: a tensor of it, or the array where its dtype has none.
+PyObject* native_array_wrap(Frame& f) {
+  try {
+    if (is_numpy_array(f.object(1))) return wrap(from_array(f.object(1), "__array_wrap__"));
+  } catch (const Error&) {
+  }
+  return Py_NewRef(f.object(1));
+}
+
 PyObject* list_of(const Tensor& t, int dim, const char* p) {
   if (dim == t.dim()) {
     if (is_floating(t.dtype())) return PyFloat_FromDouble(load_double(p, t.dtype()));
@@ -219,6 +228,8 @@ const NativeFunction kFunctions[] = {
      native_numpy},
     {"__array__(Tensor input, object dtype=None, *, object copy=None) -> numpy.ndarray",
      "NumPy's conversion protocol.", kMethod, native_array},
+    {"__array_wrap__(Tensor input, object array, object context=None, object return_scalar=False) -> object",
+     "NumPy's functions of tensors return tensors.", kMethod, native_array_wrap},
     {"tolist(Tensor input) -> object", "The elements as nested lists, or one Python number.",
      kMethod,
      [](Frame& f) { return list_of(f.arg(0).tensor, 0, f.arg(0).tensor.data<const char>()); }},

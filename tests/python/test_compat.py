@@ -124,6 +124,14 @@ def test_old_names_of_tensors(tmp_path):
     assert output(tmp_path, source) == "[3.0, 3.0] False True False\n"
 
 
+def test_the_command_knows_its_version(capsys):
+    from fluxion.cli import main
+
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"fluxion {fluxion.__version__}\n"
+
+
 def test_a_missing_script(tmp_path):
     command = [sys.executable, "-m", "fluxion.cli", "run", "--as-torch", "none.py"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)

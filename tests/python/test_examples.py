@@ -40,6 +40,24 @@ def test_digits_says_what_is_missing(tmp_path):
     assert "has no train-images-idx3-ubyte(.gz)" in error.value.stderr
 
 
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (None, "can't be read as text"),
+        (b"\xff\xfe\xff", "can't be read as text"),
+        (b"To be", "the text has 5 characters; give more than"),
+    ],
+)
+def test_gpt_says_what_is_wrong_with_a_text(tmp_path, content, text):
+    file = tmp_path / "text"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        run("shakespeare.py", "--data", file)
+    assert text in error.value.stderr
+    assert "Traceback" not in error.value.stderr
+
+
 GPT = ["--steps", 60, "--width", 32, "--context", 32, "--sample", 20]
 
 

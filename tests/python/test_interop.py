@@ -135,6 +135,19 @@ def test_mixing_with_numpy():
     assert np.exp(t).tolist() == pytest.approx(np.exp([0, 1, 2]).tolist())
 
 
+def test_numpy_functions_of_tensors_return_tensors():
+    x = fx.tensor([0.0, 4.0])
+    y = np.sqrt(x)
+    assert type(y) is fx.Tensor and y.dtype is fx.float32 and y.tolist() == [0, 2]
+    assert type(np.add(np.ones(2), x)) is fx.Tensor
+    assert np.isfinite(x).dtype is fx.bool
+    into = np.ones(2, dtype=np.float32)
+    assert np.add(into, x, out=into) is into and into.tolist() == [1, 5]
+    assert type(np.exp(x * 0, dtype=np.complex64)) is np.ndarray  # there is no such dtype here
+    with pytest.raises(RuntimeError, match="requires grad"):
+        np.sqrt(x.clone().requires_grad_())
+
+
 def test_buffer_protocol():
     t = fx.arange(6, dtype=fx.int32).reshape(2, 3)
     m = memoryview(t)
