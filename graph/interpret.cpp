@@ -10,11 +10,11 @@ namespace fluxion::graph {
 
 namespace {
 
-/// The values of one call of a graph.
+/// The values of one call of a graph or region.
 class Interpreter {
  public:
-  Interpreter(const Graph& root, const Graph& g, std::span<const int64_t> sizes)
-      : root_(root), g_(g), sizes_(sizes), values_(g.values.size()), left_(g.values.size()) {
+  Interpreter(const Graph& g, std::span<const int64_t> sizes)
+      : g_(g), sizes_(sizes), values_(g.values.size()), left_(g.values.size()) {
     count_uses();
   }
 
@@ -46,9 +46,16 @@ class Interpreter {
     }
   }
 
+  std::vector<Tensor> results() const {
+    std::vector<Tensor> out;
+    for (const Result& r : g_.results) out.push_back(values_[r.value]);
+    return out;
+  }
   Tensor value(ValueId v) const { return values_[v]; }
 
  private:
+  using List = std::vector<Tensor>;
+
   /// Values are dropped after their last use.
   void count_uses() {
     for (const Node& n : g_.nodes)
@@ -57,21 +64,72 @@ class Interpreter {
     for (const Write& w : g_.writes) ++left_[w.value];
   }
 
-  std::vector<Tensor> step(const Node& n, std::vector<Tensor>& in) {
+  List step(const Node& n, List& in) {
     std::vector<std::byte> evaluated;
     const std::byte* attrs = n.attrs.data();
     if (!n.symbolic.empty()) {
       evaluated = attrs_for(n, sizes_);
       attrs = evaluated.data();
     }
+    if (n.op == &kCase) return run_case(n, in);
+    if (n.op == &kWhile) return run_while(n, in);
+    if (n.op == &kScan) return run_scan(n, *reinterpret_cast<const ScanLoopAttrs*>(attrs), in);
     // Values have no strides; a view op is the one that cares.
     if (n.op->view && !in.empty()) in[0] = contiguous(in[0]);
-    std::vector<Tensor> out(n.op->outputs);
+    List out(n.op->outputs);
     apply(*n.op, n.attrs.empty() ? nullptr : attrs, in, out);
     return out;
   }
 
-  [[maybe_unused]] const Graph& root_;
+  List call(const Graph& region, std::span<const Tensor> in) const {
+    Interpreter inner(region, sizes_);
+    inner.bind(in);
+    inner.run();
+    return inner.results();
+  }
+
+  List run_case(const Node& n, const List& in) const {
+    int64_t last = static_cast<int64_t>(n.regions.size()) - 1;
+    int64_t chosen = std::clamp<int64_t>(in[0].item_int(), 0, last);
+    return call(*n.regions[static_cast<size_t>(chosen)], std::span(in).subspan(1));
+  }
+
+  List run_while(const Node& n, List& in) const {
+    while (call(*n.regions[0], in)[0].item_int()) {
+      List next = call(*n.regions[1], in);
+      std::ranges::move(next, in.begin());
+    }
+    in.resize(n.out.size());
+    return in;
+  }
+
+  List run_scan(const Node& n, const ScanLoopAttrs& a, List& in) const {
+    auto carry = static_cast<size_t>(a.carry), xs = static_cast<size_t>(a.xs);
+    std::vector<List> ys(n.out.size() - carry);
+    List step = in;
+    for (int64_t i = 0; i < a.length; ++i) {
+      int64_t t = a.reverse ? a.length - 1 - i : i;
+      for (size_t k = carry; k < carry + xs; ++k) step[k] = select(in[k], 0, t);
+      List out = call(*n.regions[0], step);
+      for (size_t k = 0; k < carry; ++k) step[k] = out[k];
+      for (size_t k = 0; k < ys.size(); ++k) ys[k].push_back(out[carry + k]);
+    }
+    if (a.reverse)
+      for (List& y : ys) std::ranges::reverse(y);
+    step.resize(carry);
+    for (size_t k = 0; k < ys.size(); ++k) step.push_back(stacked(n, carry + k, ys[k]));
+    return step;
+  }
+
+  Tensor stacked(const Node& n, size_t result, const List& parts) const {
+    if (!parts.empty()) return stack(parts, 0);
+    const Graph& body = *n.regions[0];
+    const ValueType& y = body.values[body.results[result].value];
+    Shape shape{0};
+    for (const Dim& d : y.shape) shape.push_back(d.evaluate(sizes_));
+    return empty(shape, y.dtype);
+  }
+
   const Graph& g_;
   std::span<const int64_t> sizes_;
   std::vector<Tensor> values_;
@@ -82,11 +140,10 @@ class Interpreter {
 
 std::vector<Tensor> interpret(const Graph& g, std::span<const Tensor> arguments) {
   std::vector<int64_t> sizes = bind_dims(g, arguments);
-  Interpreter run(g, g, sizes);
+  Interpreter run(g, sizes);
   run.bind(arguments);
   run.run();
-  std::vector<Tensor> out;
-  for (const Result& r : g.results) out.push_back(run.value(r.value));
+  std::vector<Tensor> out = run.results();
   for (const Write& w : g.writes) out.push_back(run.value(w.value));
   std::unordered_set<const Storage*> shared;
   for (const Tensor& t : arguments) shared.insert(t.storage());

@@ -203,9 +203,22 @@ class Verifier {
     symbolic(n);
     for (ValueId v : n.out)
       if (v != kNoValue) define(v);
-    if (!n.regions.empty()) stop("{} has no regions; got {}", n.op->name, n.regions.size());
-    types(n);
+    if (is_control(*n.op)) {
+      for (size_t i = 0; i < n.regions.size(); ++i) region(n, i);
+      guarded("", [&] { check_control(g_, n, root_.dims); });
+      shapes(n);
+    } else {
+      if (!n.regions.empty()) stop("{} has no regions; got {}", n.op->name, n.regions.size());
+      types(n);
+    }
     at_.clear();
+  }
+
+  void region(const Node& n, size_t i) const {
+    if (!n.regions[i]) stop("region {} is missing", i);
+    Verifier(root_, *n.regions[i], depth_ + 1, fmt::format("{}{}, region {}", path_, at_, i),
+             probes_)
+        .run();
   }
 
   void symbolic(const Node& n) const {
@@ -249,6 +262,15 @@ class Verifier {
       std::string when = count > 1 ? sizes_text(root_.dims, sizes) : "";
       guarded(when, [&] { types_for(n, sizes); });
     }
+  }
+
+  /// Shapes that fit in memory, for nodes whose types were compared as they are.
+  void shapes(const Node& n) const {
+    for (std::span<const int64_t> sizes : probes_)
+      guarded(sizes_text(root_.dims, sizes), [&] {
+        for (ValueId v : n.out)
+          if (v != kNoValue) type_at(v, sizes);
+      });
   }
 
   void types_for(const Node& n, std::span<const int64_t> sizes) const {
