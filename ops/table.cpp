@@ -64,7 +64,8 @@ namespace fluxion {
   X(conv_ops)               \
   X(einsum_ops)             \
   X(pool_ops)               \
-  X(attention_ops)
+  X(attention_ops)          \
+  X(alias_functions)
 
 #define FLUXION_DECLARE(file) extern const OpFile file;
 FLUXION_OP_FILES(FLUXION_DECLARE)

@@ -285,6 +285,10 @@ class Tensor:
         """The absolute value of every element."""
     def abs_(self) -> Tensor:
         """abs, in place."""
+    def absolute(self, *, out: Tensor | None = None) -> Tensor:
+        """abs."""
+    def absolute_(self) -> Tensor:
+        """absolute, in place."""
     def acos(self, *, out: Tensor | None = None) -> Tensor:
         """The arccosine in radians; NaN outside [-1, 1]."""
     def acos_(self) -> Tensor:
@@ -313,6 +317,18 @@ class Tensor:
         """The smallest element over dims; ties share the gradient. Raises for empty dims."""
     def any(self, dim: _int | Sequence[_int] | None = None, keepdim: _bool = False, *, out: Tensor | None = None) -> Tensor:
         """Whether any element is nonzero."""
+    def arccos(self, *, out: Tensor | None = None) -> Tensor:
+        """acos."""
+    def arccos_(self) -> Tensor:
+        """arccos, in place."""
+    def arcsin(self, *, out: Tensor | None = None) -> Tensor:
+        """asin."""
+    def arcsin_(self) -> Tensor:
+        """arcsin, in place."""
+    def arctan(self, *, out: Tensor | None = None) -> Tensor:
+        """atan."""
+    def arctan_(self) -> Tensor:
+        """arctan, in place."""
     def argmax(self, dim: _int | None = None, keepdim: _bool = False) -> Tensor:
         """The index of the largest element of a dim (of the flattened tensor by default); the first of equals, NaN counts as largest."""
     def argmin(self, dim: _int | None = None, keepdim: _bool = False) -> Tensor:
@@ -395,6 +411,10 @@ class Tensor:
         """Every element at least min."""
     def clamp_min_(self, min: Tensor | _Number) -> Tensor:
         """clamp_min, in place."""
+    def clip(self, min: Tensor | _Number | None = None, max: Tensor | _Number | None = None, *, out: Tensor | None = None) -> Tensor:
+        """clamp."""
+    def clip_(self, min: Tensor | _Number | None = None, max: Tensor | _Number | None = None) -> Tensor:
+        """clip, in place."""
     def clone(self, *, memory_format: Any = None) -> Tensor:
         """A copy in memory of its own; differentiable."""
     def contiguous(self, memory_format: Any = None) -> Tensor:
@@ -449,6 +469,10 @@ class Tensor:
         """input / other; rounding_mode 'trunc' or 'floor' rounds the quotient."""
     def div_(self, other: Tensor | _Number, *, rounding_mode: str | None = None) -> Tensor:
         """div, in place."""
+    def divide(self, other: Tensor | _Number, *, rounding_mode: str | None = None, out: Tensor | None = None) -> Tensor:
+        """div."""
+    def divide_(self, other: Tensor | _Number, *, rounding_mode: str | None = None) -> Tensor:
+        """divide, in place."""
     def dot(self, tensor: Tensor, *, out: Tensor | None = None) -> Tensor:
         """The inner product of two vectors."""
     def double(self, memory_format: Any = None) -> Tensor:
@@ -497,6 +521,10 @@ class Tensor:
         """Fills with exponentially distributed numbers of rate lambd."""
     def fill_(self, value: Tensor | _Number) -> Tensor:
         """Writes one value to all elements."""
+    def fix(self, *, out: Tensor | None = None) -> Tensor:
+        """trunc."""
+    def fix_(self) -> Tensor:
+        """fix, in place."""
     def flatten(self, start_dim: _int = 0, end_dim: _int = -1) -> Tensor:
         """Dims start_dim to end_dim joined into one."""
     def flip(self, *dims: _int | Sequence[_int]) -> Tensor:
@@ -529,8 +557,18 @@ class Tensor:
         """input >= other, elementwise."""
     def ge_(self, other: Tensor | _Number) -> Tensor:
         """ge, in place."""
+    def ger(self, vec2: Tensor) -> Tensor:
+        """outer."""
     def get_device(self) -> _int:
         """-1: the CPU."""
+    def greater(self, other: Tensor | _Number, *, out: Tensor | None = None) -> Tensor:
+        """gt."""
+    def greater_(self, other: Tensor | _Number) -> Tensor:
+        """greater, in place."""
+    def greater_equal(self, other: Tensor | _Number, *, out: Tensor | None = None) -> Tensor:
+        """ge."""
+    def greater_equal_(self, other: Tensor | _Number) -> Tensor:
+        """greater_equal, in place."""
     def gt(self, other: Tensor | _Number, *, out: Tensor | None = None) -> Tensor:
         """input > other, elementwise."""
     def gt_(self, other: Tensor | _Number) -> Tensor:
@@ -601,6 +639,14 @@ class Tensor:
         """input + weight * (end - input)."""
     def lerp_(self, end: Tensor, weight: Tensor | _Number) -> Tensor:
         """lerp, in place."""
+    def less(self, other: Tensor | _Number, *, out: Tensor | None = None) -> Tensor:
+        """lt."""
+    def less_(self, other: Tensor | _Number) -> Tensor:
+        """less, in place."""
+    def less_equal(self, other: Tensor | _Number, *, out: Tensor | None = None) -> Tensor:
+        """le."""
+    def less_equal_(self, other: Tensor | _Number) -> Tensor:
+        """less_equal, in place."""
     def log(self, *, out: Tensor | None = None) -> Tensor:
         """The natural logarithm; -inf at 0, NaN below."""
     def log10(self, *, out: Tensor | None = None) -> Tensor:
@@ -699,6 +745,10 @@ class Tensor:
         """mul, in place."""
     def multinomial(self, num_samples: _int, replacement: _bool = False, *, generator: Generator | None = None) -> Tensor:
         """Indices drawn from each row in proportion to its weights."""
+    def multiply(self, other: Tensor | _Number, *, out: Tensor | None = None) -> Tensor:
+        """mul."""
+    def multiply_(self, other: Tensor | _Number) -> Tensor:
+        """multiply, in place."""
     def mv(self, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
         """A matrix times a vector."""
     def nan_to_num(self, nan: _float | None = None, posinf: _float | None = None, neginf: _float | None = None) -> Tensor:
@@ -723,6 +773,10 @@ class Tensor:
         """The negative of every element. Raises for bool."""
     def neg_(self) -> Tensor:
         """neg, in place."""
+    def negative(self, *, out: Tensor | None = None) -> Tensor:
+        """neg."""
+    def negative_(self) -> Tensor:
+        """negative, in place."""
     def nelement(self) -> _int:
         """The number of elements."""
     def new_empty(self, *size: _int | Sequence[_int], dtype: _dtype | None = None, layout: Any = None, device: Any = None, pin_memory: Any = None, requires_grad: _bool = False) -> Tensor:
@@ -745,6 +799,10 @@ class Tensor:
         """The p-norm over dims (all by default); p may be inf, -inf or 0."""
     def normal_(self, mean: _float = 0, std: _float = 1, *, generator: Generator | None = None) -> Tensor:
         """Fills with normal numbers."""
+    def not_equal(self, other: Tensor | _Number, *, out: Tensor | None = None) -> Tensor:
+        """ne."""
+    def not_equal_(self, other: Tensor | _Number) -> Tensor:
+        """not_equal, in place."""
     def numel(self) -> _int:
         """The number of elements."""
     def numpy(self, *, force: _bool = False) -> Any:
@@ -893,6 +951,8 @@ class Tensor:
         """square, in place."""
     def squeeze(self, dim: _int | Sequence[_int] | None = None) -> Tensor:
         """A view without (the given) dims of size 1."""
+    def squeeze_(self, dim: _int | Sequence[_int] | None = None) -> Tensor:
+        """squeeze of the tensor itself."""
     def std(self, dim: _int | Sequence[_int] | None = None, *, correction: _float | None = None, keepdim: _bool = False, unbiased: _bool | None = None, out: Tensor | None = None) -> Tensor:
         """The standard deviation, sqrt(var)."""
     def storage_offset(self) -> _int:
@@ -903,6 +963,10 @@ class Tensor:
         """input - alpha * other, broadcast and promoted."""
     def sub_(self, other: Tensor | _Number, *, alpha: _Number = 1) -> Tensor:
         """sub, in place."""
+    def subtract(self, other: Tensor | _Number, *, alpha: _Number = 1, out: Tensor | None = None) -> Tensor:
+        """sub."""
+    def subtract_(self, other: Tensor | _Number, *, alpha: _Number = 1) -> Tensor:
+        """subtract, in place."""
     def sum(self, dim: _int | Sequence[_int] | None = None, keepdim: _bool = False, *, dtype: _dtype | None = None, out: Tensor | None = None) -> Tensor:
         """The sum over dims (all by default); int64 for integers and bools."""
     def sum_to_size(self, *size: _int | Sequence[_int]) -> Tensor:
@@ -913,6 +977,8 @@ class Tensor:
         """transpose."""
     def t(self) -> Tensor:
         """The transpose of a matrix."""
+    def t_(self) -> Tensor:
+        """t of the tensor itself."""
     def take(self, index: Tensor, *, out: Tensor | None = None) -> Tensor:
         """The elements at positions in row-major order; the index's shape."""
     def take_along_dim(self, indices: Tensor, dim: _int | None = None, *, out: Tensor | None = None) -> Tensor:
@@ -950,6 +1016,8 @@ class Tensor:
         """The sum of the main diagonal of a matrix."""
     def transpose(self, dim0: _int, dim1: _int) -> Tensor:
         """A view with two dims exchanged."""
+    def transpose_(self, dim0: _int, dim1: _int) -> Tensor:
+        """transpose of the tensor itself."""
     def tril(self, diagonal: _int = 0, *, out: Tensor | None = None) -> Tensor:
         """The lower triangle of matrices, 0 above the diagonal."""
     def tril_(self, diagonal: _int = 0) -> Tensor:
@@ -980,6 +1048,8 @@ class Tensor:
         """The elements (or slices of a dim) that differ from the one before; on request groups and counts."""
     def unsqueeze(self, dim: _int) -> Tensor:
         """A view with a dim of size 1 inserted."""
+    def unsqueeze_(self, dim: _int) -> Tensor:
+        """unsqueeze of the tensor itself."""
     def var(self, dim: _int | Sequence[_int] | None = None, *, correction: _float | None = None, keepdim: _bool = False, unbiased: _bool | None = None, out: Tensor | None = None) -> Tensor:
         """The variance over dims; correction 1 by default (Bessel)."""
     @overload
@@ -1045,6 +1115,8 @@ def _write_image(image: Any, path: Any) -> None:
     """Writes the file and replaces an older one when it is complete."""
 def abs(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The absolute value of every element."""
+def absolute(input: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """abs."""
 def acos(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The arccosine in radians; NaN outside [-1, 1]."""
 def add(input: Tensor | _Number, other: Tensor | _Number, *, alpha: _Number = 1, out: Tensor | None = None) -> Tensor:
@@ -1071,6 +1143,12 @@ def arange(end: _Number, *, dtype: _dtype | None = None, layout: Any = None, dev
 @overload
 def arange(start: _Number, end: _Number, step: _Number = 1, *, dtype: _dtype | None = None, layout: Any = None, device: Any = None, pin_memory: Any = None, requires_grad: _bool = False, out: Tensor | None = None) -> Tensor:
     """start, start + step, ... below end; int64 for integers."""
+def arccos(input: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """acos."""
+def arcsin(input: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """asin."""
+def arctan(input: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """atan."""
 def argmax(input: Tensor, dim: _int | None = None, keepdim: _bool = False) -> Tensor:
     """The index of the largest element of a dim (of the flattened tensor by default); the first of equals, NaN counts as largest."""
 def argmin(input: Tensor, dim: _int | None = None, keepdim: _bool = False) -> Tensor:
@@ -1145,6 +1223,8 @@ def clamp_max(input: Tensor, max: Tensor | _Number) -> Tensor:
     """Every element at most max."""
 def clamp_min(input: Tensor, min: Tensor | _Number) -> Tensor:
     """Every element at least min."""
+def clip(input: Tensor, min: Tensor | _Number | None = None, max: Tensor | _Number | None = None, *, out: Tensor | None = None) -> Tensor:
+    """clamp."""
 def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
     """A copy in memory of its own; differentiable."""
 def column_stack(tensors: Sequence[Tensor], *, out: Tensor | None = None) -> Tensor:
@@ -1187,6 +1267,8 @@ def diff(input: Tensor, n: _int = 1, dim: _int = -1, prepend: Tensor | None = No
     """The n-th differences of neighbours along a dim."""
 def div(input: Tensor | _Number, other: Tensor | _Number, *, rounding_mode: str | None = None, out: Tensor | None = None) -> Tensor:
     """input / other; rounding_mode 'trunc' or 'floor' rounds the quotient."""
+def divide(input: Tensor | _Number, other: Tensor | _Number, *, rounding_mode: str | None = None, out: Tensor | None = None) -> Tensor:
+    """div."""
 def dot(input: Tensor, tensor: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The inner product of two vectors."""
 def dropout(input: Tensor, p: _float = 0.5, training: _bool = True) -> Tensor:
@@ -1227,6 +1309,8 @@ def eye(n: _int, m: _int | None = None, *, dtype: _dtype | None = None, layout: 
     """An (n, m) matrix with ones on the diagonal, else 0."""
 def feature_dropout(input: Tensor, p: _float = 0.5, training: _bool = True) -> Tensor:
     """dropout of whole channels of (N, C, ...)."""
+def fix(input: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """trunc."""
 def flatten(input: Tensor, start_dim: _int = 0, end_dim: _int = -1) -> Tensor:
     """Dims start_dim to end_dim joined into one."""
 def flip(input: Tensor, *dims: _int | Sequence[_int]) -> Tensor:
@@ -1261,6 +1345,8 @@ def ge(input: Tensor | _Number, other: Tensor | _Number, *, out: Tensor | None =
     """input >= other, elementwise."""
 def gelu(input: Tensor, *, approximate: str = 'none') -> Tensor:
     """x * Phi(x) with the normal distribution's cumulative Phi; approximate='tanh' uses tanh."""
+def ger(input: Tensor, vec2: Tensor) -> Tensor:
+    """outer."""
 def get_default_dtype() -> _dtype:
     """The dtype of new floating tensors."""
 def get_num_threads() -> _int:
@@ -1269,6 +1355,10 @@ def get_rng_state() -> Tensor:
     """The state of the default generator."""
 def glu(input: Tensor, dim: _int = -1) -> Tensor:
     """The first half of dim times the sigmoid of the second."""
+def greater(input: Tensor | _Number, other: Tensor | _Number, *, out: Tensor | None = None) -> Tensor:
+    """gt."""
+def greater_equal(input: Tensor | _Number, other: Tensor | _Number, *, out: Tensor | None = None) -> Tensor:
+    """ge."""
 def group_norm(input: Tensor, num_groups: _int, weight: Tensor | None = None, bias: Tensor | None = None, eps: _float = 1e-05) -> Tensor:
     """Brings num_groups groups of channels (dim 1) of each sample to mean 0 and variance 1, then scales and shifts each channel."""
 def gt(input: Tensor | _Number, other: Tensor | _Number, *, out: Tensor | None = None) -> Tensor:
@@ -1345,6 +1435,10 @@ def leaky_relu(input: Tensor, negative_slope: _float = 0.01) -> Tensor:
     """x above 0, negative_slope * x below."""
 def lerp(input: Tensor, end: Tensor, weight: Tensor | _Number, *, out: Tensor | None = None) -> Tensor:
     """input + weight * (end - input)."""
+def less(input: Tensor | _Number, other: Tensor | _Number, *, out: Tensor | None = None) -> Tensor:
+    """lt."""
+def less_equal(input: Tensor | _Number, other: Tensor | _Number, *, out: Tensor | None = None) -> Tensor:
+    """le."""
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """input @ weight^T + bias; weight [out, in]."""
 def linspace(start: _Number, end: _Number, steps: _int, *, dtype: _dtype | None = None, layout: Any = None, device: Any = None, pin_memory: Any = None, requires_grad: _bool = False, out: Tensor | None = None) -> Tensor:
@@ -1439,6 +1533,8 @@ def mul(input: Tensor | _Number, other: Tensor | _Number, *, out: Tensor | None 
     """input * other, broadcast and promoted."""
 def multinomial(input: Tensor, num_samples: _int, replacement: _bool = False, *, generator: Generator | None = None) -> Tensor:
     """Indices drawn from each row in proportion to its weights."""
+def multiply(input: Tensor | _Number, other: Tensor | _Number, *, out: Tensor | None = None) -> Tensor:
+    """mul."""
 def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
     """A matrix times a vector."""
 def nan_to_num(input: Tensor, nan: _float | None = None, posinf: _float | None = None, neginf: _float | None = None) -> Tensor:
@@ -1455,6 +1551,8 @@ def ne(input: Tensor | _Number, other: Tensor | _Number, *, out: Tensor | None =
     """input != other, elementwise."""
 def neg(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The negative of every element. Raises for bool."""
+def negative(input: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """neg."""
 def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: _bool | None = None, ignore_index: _int = -100, reduce: _bool | None = None, reduction: str = 'mean') -> Tensor:
     """-input at the target class of log probabilities (N, C, ...) or (C), weighed and reduced."""
 @overload
@@ -1467,6 +1565,8 @@ def norm(input: Tensor, p: _float | None = 2, dim: _int | Sequence[_int] | None 
     """The p-norm over dims (all by default); p may be inf, -inf or 0."""
 def normal(mean: Tensor | _Number, std: Tensor | _Number = 1.0, size: _int | Sequence[_int] | None = None, *, generator: Generator | None = None, dtype: _dtype | None = None, layout: Any = None, device: Any = None) -> Tensor:
     """Normal numbers with given mean and standard deviation (tensors, or numbers and a size)."""
+def not_equal(input: Tensor | _Number, other: Tensor | _Number, *, out: Tensor | None = None) -> Tensor:
+    """ne."""
 def numel(input: Tensor) -> _int:
     """The number of elements."""
 def one_hot(input: Tensor, num_classes: _int = -1) -> Tensor:
@@ -1628,6 +1728,8 @@ def std_mean(input: Tensor, dim: _int | Sequence[_int] | None = None, *, correct
     """Standard deviation and mean over dims."""
 def sub(input: Tensor | _Number, other: Tensor | _Number, *, alpha: _Number = 1, out: Tensor | None = None) -> Tensor:
     """input - alpha * other, broadcast and promoted."""
+def subtract(input: Tensor | _Number, other: Tensor | _Number, *, alpha: _Number = 1, out: Tensor | None = None) -> Tensor:
+    """sub."""
 def sum(input: Tensor, dim: _int | Sequence[_int] | None = None, keepdim: _bool = False, *, dtype: _dtype | None = None, out: Tensor | None = None) -> Tensor:
     """The sum over dims (all by default); int64 for integers and bools."""
 def swapaxes(input: Tensor, axis0: _int, axis1: _int) -> Tensor:

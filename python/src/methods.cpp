@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "autograd/autograd.h"
+#include "base/function_ref.h"
 #include "ops/copy.h"
 #include "ops/functions.h"
 #include "python/src/construct.h"
@@ -143,6 +144,35 @@ PyObject* set(Frame& f) {
              f.arg(2).scalar.i);
   return same(f);
 }
+/// The handle becomes `view`, a view of itself. History is left to the forms that return a new tensor.
+PyObject* turn_into(Frame& f, const char* name, FunctionRef<Tensor(const Tensor&)> view) {
+  const Tensor& t = self(f);
+  if (t.requires_grad())
+    fail(ErrorKind::runtime,
+         "{0}_: a tensor that requires grad can't change its shape in place. Use x = x.{0}(...)",
+         name);
+  Tensor v = view(t);
+  set_source(t, t, v.sizes(), v.strides(), v.storage_offset());
+  return same(f);
+}
+PyObject* unsqueeze_inplace(Frame& f) {
+  return turn_into(f, "unsqueeze",
+                   [&](const Tensor& t) { return unsqueeze(t, f.arg(1).scalar.i); });
+}
+PyObject* squeeze_inplace(Frame& f) {
+  return turn_into(f, "squeeze", [&](const Tensor& t) {
+    return squeeze(t, f.arg(1).none ? OptInts() : OptInts(f.arg(1).ints));
+  });
+}
+PyObject* t_inplace(Frame& f) {
+  return turn_into(f, "t", [](const Tensor& x) { return fluxion::t(x); });
+}
+PyObject* transpose_inplace(Frame& f) {
+  return turn_into(f, "transpose", [&](const Tensor& t) {
+    return transpose(t, f.arg(1).scalar.i, f.arg(2).scalar.i);
+  });
+}
+
 PyObject* share_memory_native(Frame& f) {
   share_memory(self(f));
   return same(f);
@@ -262,6 +292,13 @@ const NativeFunction kMethods[] = {
      "resize_(the_template.shape).", kMethod, resize_as},
     {"set_(Tensor input, Tensor source, int storage_offset=0, int[]? size=None, int[]? stride=None) -> Tensor",
      "Rebinds the tensor to the memory of source.", kMethod, set},
+    {"unsqueeze_(Tensor input, int dim) -> Tensor", "unsqueeze of the tensor itself.", kMethod,
+     unsqueeze_inplace},
+    {"squeeze_(Tensor input, int[]? dim=None) -> Tensor", "squeeze of the tensor itself.", kMethod,
+     squeeze_inplace},
+    {"t_(Tensor input) -> Tensor", "t of the tensor itself.", kMethod, t_inplace},
+    {"transpose_(Tensor input, int dim0, int dim1) -> Tensor", "transpose of the tensor itself.",
+     kMethod, transpose_inplace},
     {"share_memory_(Tensor input) -> Tensor",
      "Moves the elements to memory that forked children share. Raises if views or arrays see the old memory.",
      kMethod, share_memory_native},

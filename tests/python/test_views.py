@@ -191,3 +191,50 @@ def test_data_exchange_with_numpy_is_zero_copy():
     b = np.from_dlpack(x)
     b[0, 0] = 1
     assert x[0, 0].item() == 1 and fx.from_dlpack(b).data_ptr() == x.data_ptr()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("unsqueeze", (0,)),
+        ("unsqueeze", (-1,)),
+        ("squeeze", ()),
+        ("squeeze", (1,)),
+        ("t", ()),
+        ("transpose", (0, 1)),
+    ],
+)
+def test_views_in_place(name, arguments):
+    x = fx.arange(3.0).view(3, 1)
+    wanted = getattr(x, name)(*arguments)
+    view = x[1:]
+    assert getattr(x, name + "_")(*arguments) is x
+    assert x.shape == wanted.shape and x.stride() == wanted.stride()
+    view.fill_(7)
+    assert x.flatten().tolist() == [0, 7, 7]
+    y = fx.ones(3, 1, requires_grad=True)
+    for tracked in (y, y * 2):
+        with pytest.raises(RuntimeError, match=rf"{name}_: .* Use x = x.{name}\(...\)"):
+            getattr(tracked, name + "_")(*arguments)
+
+
+def test_second_names():
+    x, y = fx.tensor([-2.0, 0.5, 3.0]), fx.tensor([1.0, 0.5, -1.0])
+    pairs = {
+        "subtract": "sub",
+        "multiply": "mul",
+        "divide": "div",
+        "greater": "gt",
+        "greater_equal": "ge",
+        "less": "lt",
+        "less_equal": "le",
+        "not_equal": "ne",
+        "ger": "outer",
+    }
+    for second, first in pairs.items():
+        assert (getattr(fx, second)(x, y) == getattr(x, first)(y)).all()
+    for second, first in {"negative": "neg", "absolute": "abs", "fix": "trunc"}.items():
+        assert (getattr(x, second)() == getattr(x, first)()).all()
+    for second in ("arccos", "arcsin", "arctan"):
+        assert (getattr(fx, second)(y) == getattr(fx, second.replace("arc", "a"))(y)).all()
+    assert fx.clip(x, 0, 1).tolist() == x.clone().clip_(min=0, max=1).tolist() == [0, 0.5, 1]
