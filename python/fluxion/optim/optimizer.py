@@ -6,7 +6,7 @@ from collections import OrderedDict, defaultdict
 from copy import deepcopy
 
 from fluxion import Tensor, enable_grad
-from fluxion.utils._grad import clear_grad
+from fluxion.utils._grad import zero_gradient
 from fluxion.utils.hooks import RemovableHandle, add_hook
 
 TYPE_CHECKING = False
@@ -101,7 +101,10 @@ class Optimizer:
         """Drops all gradients, or zeroes them in place with `set_to_none=False`."""
         for group in self.param_groups:
             for parameter in group["params"]:
-                clear_grad(parameter, set_to_none)
+                if set_to_none:
+                    parameter.grad = None
+                else:
+                    zero_gradient(parameter)
 
     # Parameter groups
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fluxion import Tensor
-from fluxion.utils._grad import clear_grad
+from fluxion.utils._grad import zero_gradient
 from fluxion.utils.hooks import RemovableHandle, add_hook
 
 from ..parameter import Buffer, Parameter
@@ -251,7 +251,10 @@ class Module(Traversal, Conversions, StateDicts):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drops all gradients, or zeroes them in place with `set_to_none=False`."""
         for parameter in self.parameters():
-            clear_grad(parameter, set_to_none)
+            if set_to_none:
+                parameter.grad = None
+            else:
+                zero_gradient(parameter)
 
     # Text
 
