@@ -8,7 +8,7 @@ install(DIRECTORY include/fluxion DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPON
         FILES_MATCHING PATTERN "*.h")
 foreach(folder base kernels loops tensor ops autograd graph io trace compile nn)
   install(DIRECTORY ${folder} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/fluxion COMPONENT development
-          FILES_MATCHING PATTERN "*.h" PATTERN "llvm" EXCLUDE)
+          FILES_MATCHING PATTERN "*.h" PATTERN "llvm" EXCLUDE PATTERN "schema.h" EXCLUDE)
 endforeach()
 
 set(config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/fluxion)

@@ -22,10 +22,17 @@ namespace {
 // mse_loss: the sum of squared differences, times 1 / count for the mean
 
 struct MseAttrs {
-  int64_t mean;
+  int64_t reduction;
+  bool mean() const { return reduction == kReduceMean; }
 };
 constexpr Field kMseFields[] = {
-    {"mean", FieldKind::boolean, offsetof(MseAttrs, mean), "divide by the number of elements"}};
+    {"reduction", FieldKind::integer, offsetof(MseAttrs, reduction), "1 mean, 2 sum"}};
+
+void check_reduction(const TypeRule& t) {
+  const int64_t r = t.attrs<MseAttrs>().reduction;
+  if (r != kReduceMean && r != kReduceSum)
+    fail(ErrorKind::value, "{}: reduction must be 1 (mean) or 2 (sum), got {}", t.op.name, r);
+}
 
 void squares(Row& r) {
   r.store_row(2, r.reduce_sum([&](const auto& i) -> Term {
@@ -49,7 +56,7 @@ void eval_mse(const Eval& e) {
   Tensor partials = empty(Ints({flat_rows(x.numel())}), compute);
   run_flat(e.op, kSquares, compute, x.numel(), {&x, &target, &partials});
   double total = sum_in_order(partials), count = static_cast<double>(x.numel());
-  if (e.attrs<MseAttrs>().mean)
+  if (e.attrs<MseAttrs>().mean())
     total = compute == DType::f64 ? total / count
                                   : static_cast<float>(total) / static_cast<float>(count);
   ensure(e.out[0], {}, x.dtype());
@@ -57,7 +64,7 @@ void eval_mse(const Eval& e) {
 }
 
 double slope_factor(const MseAttrs& a, const Tensor& x) {
-  return a.mean ? 2 / static_cast<double>(x.numel()) : 2;
+  return a.mean() ? 2 / static_cast<double>(x.numel()) : 2;
 }
 
 void eval_mse_gradient(const Eval& e) {
@@ -72,8 +79,8 @@ void eval_mse_gradient(const Eval& e) {
 
 void mse_samples(const OpDef& op, SampleSink& sink) {
   for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16})
-    for (int64_t mean : {0, 1}) {
-      MseAttrs a{mean};
+    for (int64_t reduction : {kReduceMean, kReduceSum}) {
+      MseAttrs a{reduction};
       const SampleSink::Input in[] = {{Shape{}, t, 0.5, 1.5}, {Shape{5, 9}, t}, {Shape{5, 9}, t}};
       sink.add(std::span(in).last(op.inputs), &a, sizeof a);
     }
@@ -84,12 +91,17 @@ void mse_samples(const OpDef& op, SampleSink& sink) {
 constinit OpDef kMseLossBackward{
     .name = "mse_loss_backward",
     .doc = "(x - target) * (g * 2 / count) of (g, x, target).",
+    .version = 2,
     .inputs = 3,
     .round = Round::fused,
     .space = Space::opaque,
     .attr_bytes = sizeof(MseAttrs),
     .fields = kMseFields,
-    .infer = [](const TypeRule& t) { t.out[0] = t.in[1]; },
+    .infer =
+        [](const TypeRule& t) {
+          check_reduction(t);
+          t.out[0] = t.in[1];
+        },
     .eval = eval_mse_gradient,
     .composite =
         [](const Eval& e) {
@@ -105,12 +117,17 @@ constinit OpDef kMseLossBackward{
 constinit OpDef kMseLoss{
     .name = "mse_loss",
     .doc = "The sum or mean of (x - target)^2.",
+    .version = 2,
     .inputs = 2,
     .round = Round::fused,
     .space = Space::opaque,
     .attr_bytes = sizeof(MseAttrs),
     .fields = kMseFields,
-    .infer = [](const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, Shape{}}; },
+    .infer =
+        [](const TypeRule& t) {
+          check_reduction(t);
+          t.out[0] = {t.in[0].dtype, false, Shape{}};
+        },
     .eval = eval_mse,
     .vjp =
         [](const Vjp& v) {
@@ -123,7 +140,8 @@ constinit OpDef kMseLoss{
         [](const Eval& e) {
           Tensor d = sub(widen(e.in[0]), widen(e.in[1])),
                  total = sum(flatten(mul(d, d)), Ints({0}));
-          if (e.attrs<MseAttrs>().mean) total = div(total, number(static_cast<double>(d.numel())));
+          if (e.attrs<MseAttrs>().mean())
+            total = div(total, number(static_cast<double>(d.numel())));
           e.out[0] = rounded(total, e.in[0].dtype());
         },
     .kernels = [](const OpDef& op, KernelSink& sink) { emit(op, sink, kSquares); },
@@ -187,7 +205,7 @@ Tensor mse_loss(const Tensor& input, const Tensor& target, OptBool size_average,
     if (r != kReduceMean || !weight.defined()) return weighed(values, weight, r);
     return div(sum(mul(values, weight)), sum(expand(weight, values.sizes())));
   }
-  return apply(kMseLoss, MseAttrs{r == kReduceMean}, {to_dtype(x, dtype), to_dtype(t, dtype)});
+  return apply(kMseLoss, MseAttrs{r}, {to_dtype(x, dtype), to_dtype(t, dtype)});
 }
 
 Tensor l1_loss(const Tensor& input, const Tensor& target, OptBool size_average, OptBool reduce,

@@ -54,7 +54,7 @@ HEAVY = {
     "TBB": (r"(tbb|oneapi)/", r"tensor/threads\.cpp"),
     "Boost": (r"boost/", r"(?!)"),
     "JSON": (r"(nlohmann|simdjson)", r"(io|serve)/[^/]*\.cpp"),
-    "FlatBuffers": (r"flatbuffers/", r"(io|lite)/[^/]*\.cpp"),
+    "FlatBuffers": (r"flatbuffers/|.*_generated\.h", r"io/([^/]*\.cpp|schema\.h)"),
 }
 # What the freestanding kernels may use of the standard library.
 FREESTANDING = (
