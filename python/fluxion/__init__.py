@@ -37,9 +37,12 @@ _modules = ("autograd", "compat", "nn", "optim", "random", "serialization", "uti
 _elsewhere = {
     "finfo": "numeric",
     "iinfo": "numeric",
+    "async_save": "serialization",
     "fork_rng": "random",
     "load": "serialization",
+    "load_checkpoint": "checkpoint",
     "save": "serialization",
+    "save_checkpoint": "checkpoint",
     **dict.fromkeys(
         (
             "BFloat16Tensor",

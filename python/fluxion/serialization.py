@@ -17,11 +17,12 @@ from fluxion import _C, Tensor
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
     from typing import IO, Any
 
     Path = str | os.PathLike[str]
 
-__all__ = ["load", "save"]
+__all__ = ["async_save", "load", "save"]
 
 _TREE = "fluxion"  # our key in __metadata__
 _FORMAT = 1
@@ -44,15 +45,52 @@ def save(obj: Any, f: Path | IO[bytes]) -> None:
     A file at a path is replaced at once when it is complete. Tensors that are the same memory with the same shape
     are the same tensor again after `load`. Raises TypeError for any other object, with its place in the nesting.
     """
-    packer = _Packer()
-    tree = packer.pack(obj, ())
-    image = _C._file_image(packer.tensors, {"format": "fluxion", _TREE: _tree_text(tree)})
+    image = _image(obj)
     if hasattr(f, "write"):
         _check_file("save", f)
         for part in _C._image_parts(image):
             f.write(part)
     else:
         _C._write_image(image, _check_folder(_path("save", f)))
+
+
+def _image(obj: Any) -> Any:
+    """The file as of now: its tensors are snapshots, copied only where they are written before they are saved."""
+    packer = _Packer()
+    tree = packer.pack(obj, ())
+    return _C._file_image(packer.tensors, {"format": "fluxion", _TREE: _tree_text(tree)})
+
+
+_writers: dict[
+    int, Any
+] = {}  # one thread for each process, since a forked child has none of its parent's
+
+
+def async_save(obj: Any, f: Path) -> Future[None]:
+    """`save` in the background: the file gets the tensors as of the call, whatever is written to them afterwards.
+
+    Nothing is copied but what is written before it is on the disk. Files are written one after another in the order
+    of the calls, and the end of the program waits for them. The Future's `result()` waits, and raises what `save`
+    would raise; a failure is a warning as well. Raises TypeError at once for what can't be saved.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    path = _check_folder(_path("async_save", f))
+    writer = _writers.get(os.getpid())
+    if writer is None:
+        _writers.clear()
+        writer = _writers[os.getpid()] = ThreadPoolExecutor(1, thread_name_prefix="fluxion-save")
+    return writer.submit(_write_in_background, _image(obj), path)
+
+
+def _write_in_background(image: Any, path: str) -> None:
+    try:
+        _C._write_image(image, path)
+    except Exception as error:
+        import warnings
+
+        warnings.warn(f"async_save: '{path}' was not saved: {error}", stacklevel=1)
+        raise
 
 
 def _path(function: str, f: Any) -> str:

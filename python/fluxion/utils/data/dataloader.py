@@ -37,8 +37,9 @@ class DataLoader:
     `num_workers` threads fetch `prefetch_factor` batches each ahead, and batches come in order; an exception in a
     worker is raised where the batch is asked for, with the worker's traceback. `generator` makes shuffling
     repeatable, with any number of workers. Random numbers that workers draw with `fluxion` are repeatable too: those
-    of a batch depend on its place in the pass; Python's and NumPy's own generators are shared by all threads. Batches of a TensorDataset are indexed at once. `pin_memory` and `pin_memory_device` are accepted
-    and have no effect.
+    of a batch depend on its place in the pass; Python's and NumPy's own generators are shared by all threads.
+    Batches of a TensorDataset are indexed at once. `pin_memory` and `pin_memory_device` are accepted and have no
+    effect. `state_dict` says where a pass stands, also in the middle of it.
     """
 
     def __init__(
@@ -108,6 +109,8 @@ class DataLoader:
         self._batched = batched
         self.collate_fn = collate_fn or (default_collate if batched else default_convert)
         self._pool: WorkerPool | None = None
+        self._position: dict[str, Any] | None = None  # of the pass under way
+        self._resumed: dict[str, Any] | None = None  # where the next pass begins
         self._made = True
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -124,16 +127,100 @@ class DataLoader:
         return len(self.batch_sampler if self._batched else self.sampler)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Any]:
-        # Drawn with and without workers, so that both shuffle alike.
-        seed = int(_C.randint(0, 2**62, (1,), generator=self.generator).item())
-        if self.num_workers:
-            return self._with_workers(seed)
-        return self._stream() if self._streams else self._one_by_one()
+        position, self._resumed = self._resumed, None
+        if position is None:
+            # Drawn with and without workers, so that both shuffle alike.
+            seed = int(_C.randint(0, 2**62, (1,), generator=self.generator).item())
+            position = {"seed": seed, "batches": 0, "start": None}
+        self._position = position
+        return self._pass(position)
 
-    def _one_by_one(self) -> Iterator[Any]:
+    def _pass(self, position: dict[str, Any]) -> Iterator[Any]:
+        """The batches of one pass after those that it has given out already."""
+        try:
+            for batch in self._batches(position):
+                position["batches"] += 1
+                yield batch
+        finally:
+            if self._position is position:
+                self._position = None
+
+    def _batches(self, position: dict[str, Any]) -> Iterator[Any]:
+        now = self._random_state()
+        if position["start"] is None:
+            position["start"] = now
+        else:
+            self._set_random_state(position["start"])
+        done = position["batches"]
+        tasks: Any = None if self._streams else iter(self._tasks())
+        if self.num_workers:
+            batches = self._with_workers(position["seed"], tasks, done)
+        else:
+            batches = self._stream() if self._streams else self._one_by_one(tasks)
+        if done:
+            _skip(batches if self._streams else tasks, done)
+            self._set_random_state(now)
+        return batches
+
+    def _one_by_one(self, tasks: Iterator[Any]) -> Iterator[Any]:
         fetch = self._fetcher()
-        for task in self._tasks():
+        for task in tasks:
             yield fetch(task)
+
+    # Where a pass stands
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` goes on from: the place in the pass under way, and what later orders follow from.
+
+        The state of the default generator is not part of it. A pass that was left by `break` is over. Samplers are
+        asked for their `state_dict`; one of your own that draws while it is iterated needs one, or its own generator
+        as `self.generator`.
+        """
+        position = self._resumed or self._position
+        if position and position["batches"] and self.num_workers and not self.in_order:
+            raise ValueError(
+                "DataLoader: with in_order=False the place in a pass is not known; "
+                "take the state_dict between passes"
+            )
+        return {
+            "position": None if position is None else dict(position),
+            "now": self._random_state(default=False),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The next pass begins where the saved one stood; batches given out then are not fetched again.
+
+        A stream (IterableDataset) is read again up to that place.
+        """
+        if not isinstance(state_dict, dict) or set(state_dict) != {"position", "now"}:
+            raise ValueError("DataLoader: load_state_dict needs what state_dict gave")
+        self._set_random_state(state_dict["now"])
+        position = state_dict["position"]
+        self._resumed = None if position is None else dict(position)
+
+    def _random_state(self, default: bool = True) -> dict[str, Any]:
+        """Of everything that may be drawn from for an order."""
+        state: dict[str, Any] = {"default": _C.get_rng_state()} if default else {}
+        if self.generator is not None:
+            state["generator"] = self.generator.get_state()
+        sampler = self.batch_sampler if self._batched else self.sampler
+        if hasattr(sampler, "state_dict"):
+            state["sampler"] = sampler.state_dict()  # type: ignore[union-attr]
+        return state
+
+    def _set_random_state(self, state: dict[str, Any]) -> None:
+        if "default" in state:
+            _C.set_rng_state(state["default"])
+        if "generator" in state:
+            if self.generator is None:
+                raise ValueError(
+                    "DataLoader: the state has a generator, but this loader has none; "
+                    "make it as the saved one was made"
+                )
+            self.generator.set_state(state["generator"])
+        if "sampler" in state:
+            sampler: Any = self.batch_sampler if self._batched else self.sampler
+            sampler.load_state_dict(state["sampler"])
 
     # Map-style: tasks are indices or lists of indices
 
@@ -186,7 +273,7 @@ class DataLoader:
 
     # Workers
 
-    def _with_workers(self, seed: int) -> Iterator[Any]:
+    def _with_workers(self, seed: int, tasks: Iterator[Any] | None, done: int) -> Iterator[Any]:
         pool = self._pool
         if pool is None:
             pool = WorkerPool(self.num_workers, seed, self.dataset, self.worker_init_fn)
@@ -196,16 +283,16 @@ class DataLoader:
         try:
             pool.check_started()
             ahead = self.prefetch_factor or 2
-            if self._streams:
+            if tasks is None:
                 streams = [self._stream() for _ in range(self.num_workers)]
                 yield from interleaved(pool, streams, ahead, timeout)
             else:
                 ahead *= self.num_workers
                 yield from ordered(
                     pool,
-                    self._tasks(),
+                    tasks,
                     self._fetcher(),
-                    seed + _BATCHES,
+                    seed + _BATCHES + done,
                     ahead,
                     timeout,
                     self.in_order,
@@ -217,6 +304,11 @@ class DataLoader:
     def __del__(self) -> None:
         if getattr(self, "_pool", None) is not None:
             self._pool.shutdown()  # type: ignore[union-attr]
+
+
+def _skip(iterator: Iterator[Any], count: int) -> None:
+    for _ in islice(iterator, count):
+        pass
 
 
 def _take(dataset: Any, index: Any) -> list[Any]:

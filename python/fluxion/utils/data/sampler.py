@@ -26,6 +26,22 @@ class Sampler:
     def __iter__(self) -> Iterator[Any]:
         raise NotImplementedError(f"{type(self).__name__} does not define __iter__")
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the order of the next pass follows from: the state of `self.generator`, if there is one."""
+        generator = getattr(self, "generator", None)
+        return {"generator": generator.get_state()} if isinstance(generator, _C.Generator) else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave."""
+        if "generator" in state_dict:
+            generator = getattr(self, "generator", None)
+            if not isinstance(generator, _C.Generator):
+                raise ValueError(
+                    f"{type(self).__name__}: the state has a generator, but this sampler has none; "
+                    "make it as the saved one was made"
+                )
+            generator.set_state(state_dict["generator"])
+
 
 class SequentialSampler(Sampler):
     """0, 1, 2, ..."""
@@ -159,6 +175,16 @@ class BatchSampler(Sampler):
         if batch and not self.drop_last:
             yield batch
 
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the sampler whose indices are grouped."""
+        own = getattr(self.sampler, "state_dict", None)
+        return {"sampler": own()} if own is not None else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave."""
+        if "sampler" in state_dict:
+            self.sampler.load_state_dict(state_dict["sampler"])  # type: ignore[union-attr]
+
     def __len__(self) -> int:
         count = len(self.sampler)  # type: ignore[arg-type]
         return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
@@ -210,6 +236,14 @@ class DistributedSampler(Sampler):
 
     def __len__(self) -> int:
         return self.num_samples
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch, from which the order follows."""
+        return {"epoch": self.epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave."""
+        self.epoch = state_dict["epoch"]
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the order of the next pass."""
