@@ -33,6 +33,18 @@ LAYERS = {
         "kernels",
         "base",
     ],
+    "serve": [
+        "compile",
+        "trace",
+        "nn",
+        "io",
+        "graph",
+        "autograd",
+        "ops",
+        "tensor",
+        "kernels",
+        "base",
+    ],
     "python/src": [
         "compile",
         "trace",
@@ -52,8 +64,8 @@ HEAVY = {
     "LLVM": (r"(llvm|llvm-c|clang)/", r"loops/llvm/[^/]*\.cpp"),
     "nanobind": (r"nanobind/|Python\.h|structmember\.h", r"python/src/.*"),
     "TBB": (r"(tbb|oneapi)/", r"tensor/threads\.cpp"),
-    "Boost": (r"boost/", r"(?!)"),
-    "JSON": (r"(nlohmann|simdjson)", r"(io|serve)/[^/]*\.cpp"),
+    "Boost": (r"boost/", r"serve/[^/]*\.cpp"),
+    "JSON": (r"(nlohmann|simdjson)", r"(io|serve|tests/cpp)/[^/]*\.cpp"),
     "FlatBuffers": (r"flatbuffers/|.*_generated\.h", r"io/([^/]*\.cpp|schema\.h)"),
 }
 # What the freestanding kernels may use of the standard library.

@@ -16,6 +16,8 @@ CLEAN = {
     "tensor/tensor.h": '#pragma once\n#include "base/error.h"\n#include "kernels/kernel.h"\n',
     "tensor/threads.cpp": "#include <tbb/parallel_for.h>\n",
     "loops/llvm/emit.cpp": "#include <llvm/IR/Module.h>\n",
+    "serve/json.cpp": "#include <simdjson.h>\n#include <boost/asio.hpp>\n",
+    "serve/model.h": '#pragma once\n#include "tensor/tensor.h"\n',
     "python/src/module.cpp": '#include <Python.h>\n#include "tensor/tensor.h"\n',
 }
 
@@ -46,6 +48,9 @@ def test_this_tree():
         ("ops/bad.cpp", "#include <tbb/tbb.h>\n", "TBB header"),
         ("nn/bad.cpp", "#include <nanobind/nanobind.h>\n", "nanobind header"),
         ("nn/bad.cpp", "#include <boost/asio.hpp>\n", "Boost header"),
+        ("serve/bad.h", "#pragma once\n#include <boost/asio.hpp>\n", "Boost header"),
+        ("serve/bad.h", "#pragma once\n#include <simdjson.h>\n", "JSON header"),
+        ("tensor/bad.cpp", '#include "serve/model.h"\n', "upward"),
         ("ops/bad.cpp", '#include "../tensor/tensor.h"\n', "relative to the root"),
         ("ops/bad.cpp", '#include "ops/none.h"\n', "does not exist"),
         ("base/error.h", "#include <string>\n", "no #pragma once"),
