@@ -19,7 +19,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PAGE = ROOT / "docs/performance.md"
 EAGER = ROOT / "build/release/bin/benchmark_eager"
-PROGRAMS = ["overhead", "train_step", "gemm", "kernels", "serve", "import_time", "wheel"]
+PROGRAMS = [
+    "overhead", "train_step", "gemm", "kernels", "serve", "import_time", "wheel", "files"
+]  # fmt: skip
 MARKERS = "<!-- results -->", "<!-- end of results -->"
 TIMED = {"overhead", "train_step", "gemm", "kernels", "serve"}
 LIMIT_NS = {"add": 80}

@@ -70,8 +70,9 @@ def async_save(obj: Any, f: Path) -> Future[None]:
     """`save` in the background: the file gets the tensors as of the call, whatever is written to them afterwards.
 
     Nothing is copied but what is written before it is on the disk. Files are written one after another in the order
-    of the calls, and the end of the program waits for them. The Future's `result()` waits, and raises what `save`
-    would raise; a failure is a warning as well. Raises TypeError at once for what can't be saved.
+    of the calls, and the end of the program waits for them. Writes that NumPy makes to shared memory are not seen.
+    The Future's `result()` waits, and raises what `save` would raise; a failure is a warning as well. Raises
+    TypeError at once for what can't be saved.
     """
     from concurrent.futures import ThreadPoolExecutor
 

@@ -84,6 +84,12 @@ void record_missing() {
   const Model model = sample_model();
   for (const auto& [name, g] : model.signatures) arguments[name] = arguments_for(g, 10);
   record("step-1", model, arguments);
+  Model control;
+  control.signatures.emplace("control", graph::parse(testing::kControlText));
+  arguments = {{"control",
+                {scalar(int64_t{1}, DType::bool_), scalar(int64_t{3}, DType::i64),
+                 testing::random_tensor({Shape{2}}, 1), testing::random_tensor({Shape{4, 2}}, 2)}}};
+  record("control-1", control, arguments);
   arguments.clear();
   const Model ops = op_model(arguments);
   record("ops-1", ops, arguments);
@@ -115,7 +121,7 @@ TEST(Corpus, EveryFileGivesItsBits) {
       }
     }
   }
-  EXPECT_GE(files, 2u);
+  EXPECT_GE(files, 3u);
 }
 
 }  // namespace

@@ -67,6 +67,11 @@ TEST(GraphFile, DimsConstantsAndSourceLinesComeBack) {
   for (const graph::Node& n : bare.at("g").nodes) EXPECT_EQ(n.location, 0u);
 }
 
+TEST(GraphFile, RegionsComeBack) {
+  const RoundTrip r = round_trip(one(graph::parse(testing::kControlText)));
+  EXPECT_EQ(graph::to_text(r.back.at("g")), testing::kControlText);
+}
+
 TEST(GraphFile, EveryRealKeepsItsBits) {
   Graph g = graph::parse(
       "graph g() {\n %0: f64[2] = full() {value=0, integer=0, dtype=f64, shape=[2]}\n return %0\n}");

@@ -40,6 +40,41 @@ inline constexpr const char* kStepText =
 }
 )";
 
+/// case, while and scan, with regions in regions.
+inline constexpr const char* kControlText =
+    R"(graph control(pick: bool[], n: i64[], start: f32[2], xs: f32[T, 2]) dims(T = 0..100) {
+  const %4: i64[] = 0
+  %5: f32[2] = case(pick, start, n, %4) {
+    region no(a: f32[2], n: i64[], zero: i64[]) {
+      %3: f32[2] = neg(a) @ net.py:3 "no"
+      return %3
+    }
+    region yes(a: f32[2], n: i64[], zero: i64[]) {
+      %3: i64[], %4: f32[2] = while(zero, a, n) {carry=2} {
+        region condition(i: i64[], y: f32[2], n: i64[]) {
+          %3: bool[] = lt(i, n)
+          return %3
+        }
+        region body(i: i64[], y: f32[2], n: i64[]) {
+          const %3: i64[] = 1
+          %4: i64[] = add(i, %3)
+          %5: f32[2] = add(y, y) @ net.py:9
+          return %4, %5
+        }
+      } @ net.py:8
+      return %4
+    }
+  } @ net.py:2
+  %6: f32[2], %7: f32[T, 2] = scan(%5, xs) {carry=1, xs=1, length=T, reverse=true} {
+    region body(total: f32[2], x: f32[2]) {
+      %2: f32[2] = add(total, x)
+      return %2, %2
+    }
+  }
+  return last = %6, all = %7
+}
+)";
+
 inline std::string step_text() {
   std::string text = kStepText;
   for (size_t at; (at = text.find("MEAN")) != std::string::npos;)
