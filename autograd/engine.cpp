@@ -52,26 +52,28 @@ Tensor sum(Tensor have, const Tensor& more, bool record) {
   return add(have, more);
 }
 
-/// `n` undefined tensors, on the stack if few.
-class Handles {
+/// `n` empty values, on the stack if few.
+template <class T>
+class Room {
  public:
-  explicit Handles(size_t n) : n_(n), many_(n > kFew ? new Tensor[n] : nullptr) {
+  explicit Room(size_t n) : n_(n), many_(n > kFew ? new T[n] : nullptr) {
     if (!many_) std::uninitialized_value_construct_n(few(), n_);
   }
-  ~Handles() {
+  ~Room() {
     if (!many_) std::destroy_n(few(), n_);
   }
-  Handles(const Handles&) = delete;
-  Handles& operator=(const Handles&) = delete;
-  std::span<Tensor> all() { return {many_ ? many_.get() : few(), n_}; }
+  Room(const Room&) = delete;
+  Room& operator=(const Room&) = delete;
+  std::span<T> all() { return {many_ ? many_.get() : few(), n_}; }
 
  private:
   static constexpr size_t kFew = 8;
-  Tensor* few() { return reinterpret_cast<Tensor*>(room_); }
+  T* few() { return reinterpret_cast<T*>(room_); }
   size_t n_;
-  std::unique_ptr<Tensor[]> many_;
-  alignas(Tensor) std::byte room_[kFew * sizeof(Tensor)];
+  std::unique_ptr<T[]> many_;
+  alignas(T) std::byte room_[kFew * sizeof(T)];
 };
+using Handles = Room<Tensor>;
 
 /// One run. Runs may be nested (a hook that differentiates) or concurrent on shared nodes: the gradient slots in a
 /// node serve the run that owns it, others keep theirs in a map.
@@ -137,8 +139,8 @@ class Engine {
     Handles room(n.outputs);
     std::span<Tensor> grads = room.all();
     take_gradients(n, grads);
-    run_hooks(n.is_leaf() ? meta_of(Tensor(n.leaf))->hooks : n.hooks, grads);
-    if (!pass_.accumulate)
+    run_hooks(n.is_leaf() ? meta_of(n.variable())->hooks : n.hooks, grads);
+    if (!pass_.at.empty() && !pass_.accumulate)
       for (auto [it, end] = pass_.at.equal_range(&n); it != end; ++it)
         pass_.found[it->second] = grads[pass_.targets[it->second].slot];
     if (n.is_leaf()) return reach_leaf(n, std::move(grads[0]));
@@ -168,7 +170,7 @@ class Engine {
 
   void reach_leaf(Node& n, Tensor g) {
     if (!pass_.targets.empty() && !pass_.accumulate) return;
-    Tensor leaf{n.leaf};
+    Tensor leaf = n.variable();
     if (!std::ranges::equal(g.sizes(), leaf.sizes()))
       fail(
           ErrorKind::runtime,
@@ -221,7 +223,7 @@ class Engine {
     std::span<Tensor> result = room.all();
     if (n.custom) n.custom->backward(grads, result);
     else call_rule(n, grads, needed, result);
-    if (!pass_.retain_graph) free_saved(n);
+    if (n.custom && !pass_.retain_graph) n.custom->release_saved();
     for (size_t i = 0; i < n.inputs; ++i)
       if (needed[i]) deliver(n.edges[i], std::move(result[i]));
   }
@@ -232,37 +234,30 @@ class Engine {
     return to_dtype(sum_to_size(g, want.sizes()), want.dtype());
   }
 
-  /// A few at a time leave the node under its lock, and go without it.
-  static void free_saved(Node& n) {
-    if (n.custom) n.custom->release_saved();
-    if (!n.saved) return;
-    constexpr size_t kBatch = 8;
-    size_t count = size_t(n.inputs) + n.outputs;
-    for (size_t from = 0; from < count; from += kBatch) {
-      Saved dropped[kBatch];
-      std::lock_guard guard(n.lock);
-      n.freed = true;
-      for (size_t i = from; i < std::min(from + kBatch, count); ++i)
-        if (n.saved[i].bytes) std::swap(n.saved[i], dropped[i - from]);
-    }
-  }
-
   void call_rule(Node& n, std::span<Tensor> grads, std::span<const uint8_t> needed,
                  std::span<Tensor> result) {
     size_t count = size_t(n.inputs) + n.outputs;
+    Room<Saved> held(pass_.retain_graph ? 0 : count);
     Handles room(count);
     std::span<Tensor> saved = room.all();
-    restore_all(n, grads, saved);
+    open_saved(n, held.all(), grads, saved);
     Vjp v{*n.op, n.attrs, grads, saved.first(n.inputs), saved.subspan(n.inputs), needed, result};
-    if (n.op->vjp) n.op->vjp(v);
-    else derived_vjp(v);
+    try {
+      if (n.op->vjp) n.op->vjp(v);
+      else derived_vjp(v);
+    } catch (...) {
+      give_back(n, held.all());
+      throw;
+    }
     for (size_t i = 0; i < n.inputs; ++i)
       if (needed[i] && result[i].defined() && saved[i].defined())
         result[i] = fit(std::move(result[i]), saved[i]);
   }
 
-  /// Under the lock, since another run may be freeing what was saved.
-  void restore_all(Node& n, std::span<const Tensor> grads, std::span<Tensor> saved) {
+  /// Restores what was saved; values leave the node for `held` unless the graph is retained. Under the lock: two runs
+  /// may want them. What `held` drops may need the interpreter's lock, so it goes without this one.
+  void open_saved(Node& n, std::span<Saved> held, std::span<const Tensor> grads,
+                  std::span<Tensor> saved) {
     std::lock_guard guard(n.lock);
     if (n.freed && n.has_saved)
       fail(
@@ -271,6 +266,19 @@ class Engine {
           "the first backward to go through it again",
           n.name());
     for (size_t i = 0; i < saved.size(); ++i) saved[i] = restore(n, i, grads);
+    if (held.empty()) return;
+    n.freed = true;
+    for (size_t i = 0; i < saved.size(); ++i)
+      if (n.saved[i].bytes) std::swap(n.saved[i], held[i]);
+  }
+
+  /// A rule that failed may be tried again.
+  static void give_back(Node& n, std::span<Saved> held) {
+    if (held.empty()) return;
+    std::lock_guard guard(n.lock);
+    n.freed = false;
+    for (size_t i = 0; i < held.size(); ++i)
+      if (held[i].bytes) std::swap(n.saved[i], held[i]);
   }
 
   /// The saved value; with its history if the gradient itself is to be differentiated.

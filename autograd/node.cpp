@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <mutex>
 #include <new>
 
 #include "ops/region.h"
@@ -52,26 +51,26 @@ Node* allocate_node(size_t inputs, size_t outputs, bool saves, size_t attr_bytes
   return n;
 }
 
-/// Before anything else can run on this thread: nobody may pick up an accumulator without references.
-void forget_accumulator(Node* n) {
-  auto& meta = static_cast<GradMeta&>(*n->leaf->meta);
-  std::lock_guard guard(meta.lock);
-  if (meta.accumulator == n) meta.accumulator = nullptr;
-}
-
-/// One more reference, unless the last one has gone.
-bool try_retain(Node& n) {
-  uint32_t count = n.refs.load(std::memory_order_relaxed);
-  while (count)
-    if (n.refs.compare_exchange_weak(count, count + 1, std::memory_order_acq_rel)) return true;
-  return false;
+/// The node belongs to the variable; its first reference holds the variable, its last lets it go. So it can be picked
+/// up at any time, also by another thread while the last reference goes.
+Ref<Node> accumulator_of(Impl* leaf, GradMeta& meta) {
+  Node* n = meta.accumulator.load(std::memory_order_acquire);
+  if (!n) {
+    Node* made = allocate_node(0, 1, false, 0);
+    made->refs.store(0, std::memory_order_relaxed);
+    made->leaf = leaf;
+    if (meta.accumulator.compare_exchange_strong(n, made, std::memory_order_acq_rel)) n = made;
+    else destroy(made);
+  }
+  if (n->refs.fetch_add(1, std::memory_order_acq_rel) == 0) retain(leaf);
+  return Ref<Node>::adopt(n);
 }
 
 }  // namespace
 
 void release(Node* n) {
   if (n->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  if (n->leaf) forget_accumulator(n);
+  if (n->leaf) return release(n->leaf);
   ThreadState& ts = thread_state();
   n->next_dead = dead_list();
   dead_list() = n;
@@ -96,6 +95,7 @@ Tensor take_gradient(GradMeta& meta) {
 
 // A chain of gradients of gradients is taken apart link by link.
 GradMeta::~GradMeta() {
+  if (Node* n = accumulator.load(std::memory_order_acquire)) destroy(n);
   Tensor next = take_gradient(*this);
   while (next.defined() && next.impl()->refs.load() == 1 && next.impl()->meta)
     next = take_gradient(*meta_of(next));
@@ -162,13 +162,7 @@ Edge gradient_edge(const Tensor& t) {
   if (!(t.impl()->flags & kRequiresGrad)) return {};
   GradMeta& meta = *meta_of(t);
   if (meta.node) return {meta.node, meta.slot};
-  std::lock_guard guard(meta.lock);
-  if (meta.accumulator && try_retain(*meta.accumulator))
-    return {Ref<Node>::adopt(meta.accumulator), 0};
-  Node* n = allocate_node(0, 1, false, 0);
-  n->leaf = t.ref();
-  meta.accumulator = n;
-  return {Ref<Node>::adopt(n), 0};
+  return {accumulator_of(t.impl(), meta), 0};
 }
 
 namespace {

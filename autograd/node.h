@@ -59,12 +59,13 @@ struct Node {
   Saved* saved = nullptr;   // inputs, then outputs
   Tensor* grads = nullptr;  // gradient slots, one per output; undefined outside a backward pass
   void* attrs = nullptr;
-  Ref<Impl> leaf;  // accumulator: whose .grad
+  Impl* leaf = nullptr;  // accumulator: whose .grad; held while the node is referenced
   std::unique_ptr<CustomBackward> custom;
   std::shared_ptr<HookList> hooks;  // handles point at it weakly
   Node* next_dead = nullptr;
 
   bool is_leaf() const { return !op && !custom; }
+  Tensor variable() const { return Tensor(Ref<Impl>::share(leaf)); }
   const char* name() const { return op ? op->name : custom ? custom->name() : "accumulate_grad"; }
 };
 
@@ -81,15 +82,14 @@ struct GradMeta final : AutogradMeta {
 
   Ref<Node> node;  // history; null for leaves
   uint32_t slot = 0;
-  bool requires_grad = false;              // leaf only
-  SpinLock lock;                           // guards `accumulator`
-  Node* accumulator = nullptr;             // weak: cleared when its last reference goes
-  Tensor grad;                             // unless retained
-  std::shared_ptr<RetainedGrad> retained;  // after retain_grad
-  uint64_t epoch = 0;                      // bumped when the history of a base changes
-  uint64_t base_epoch = 0;                 // of a view: the base's epoch its history belongs to
-  std::shared_ptr<HookList> hooks;         // of a leaf
-  std::shared_ptr<HookList> after_hooks;   // of a leaf: called with it once its .grad has grown
+  bool requires_grad = false;               // leaf only
+  std::atomic<Node*> accumulator{nullptr};  // owned; without references it sleeps
+  Tensor grad;                              // unless retained
+  std::shared_ptr<RetainedGrad> retained;   // after retain_grad
+  uint64_t epoch = 0;                       // bumped when the history of a base changes
+  uint64_t base_epoch = 0;                  // of a view: the base's epoch its history belongs to
+  std::shared_ptr<HookList> hooks;          // of a leaf
+  std::shared_ptr<HookList> after_hooks;    // of a leaf: called with it once its .grad has grown
   ~GradMeta() override;
 };
 

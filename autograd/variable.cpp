@@ -164,8 +164,8 @@ Tensor SavedTensor::unpack(const Ref<Node>& producer, uint32_t slot) const {
   Tensor t(saved_.alias);
   Storage* bytes = bytes_of(*saved_.bytes);
   Ref<Node> node = is_floating(t.dtype()) ? producer ? producer : edge_.node : nullptr;
-  if (node && node->is_leaf() && bytes == t.storage() && same_view(Tensor(node->leaf), t))
-    return Tensor(node->leaf);
+  if (node && node->is_leaf() && bytes == t.storage() && same_view(node->variable(), t))
+    return node->variable();
   Tensor fresh = from_storage(Ref<Storage>::share(bytes), t.dtype(), t.sizes(), t.strides(),
                               t.storage_offset());
   if (node) set_history(fresh, node, producer ? slot : edge_.slot);

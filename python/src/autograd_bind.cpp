@@ -62,7 +62,7 @@ PyObject* next_functions(PyObject* self, void*) {
   });
 }
 PyObject* variable(PyObject* self, void*) {
-  return guarded([&] { return wrap(Tensor(node_of(self).leaf)); });
+  return guarded([&] { return wrap(node_of(self).variable()); });
 }
 PyObject* same_node(PyObject* a, PyObject* b, int op) {
   if (Py_TYPE(b) != node_type || (op != Py_EQ && op != Py_NE)) Py_RETURN_NOTIMPLEMENTED;
