@@ -54,6 +54,9 @@ class SavedTensor {
   Edge edge_;
 };
 
+/// Tells the tracer, if there is one, that `.grad` is about to be read or rebound.
+void trace_grad(const Tensor& leaf, bool rebinds);
+
 /// "MulBackward"-like name of what made t; empty for leaves.
 std::string grad_fn_name(const Tensor& t);
 Ref<Node> grad_fn(const Tensor& t);

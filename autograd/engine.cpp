@@ -44,7 +44,7 @@ bool sole_owner(const Tensor& t) {
 }
 
 Tensor sum(Tensor have, const Tensor& more, bool record) {
-  if (!record && sole_owner(have) && !overlaps_itself(*have.impl()) &&
+  if (!record && !is_tracing() && sole_owner(have) && !overlaps_itself(*have.impl()) &&
       have.dtype() == more.dtype() && std::ranges::equal(have.sizes(), more.sizes())) {
     add_into(have, more);
     return have;
@@ -179,6 +179,8 @@ class Engine {
           shape_text(leaf.sizes()), shape_text(g.sizes()));
     GradMeta& meta = *meta_of(leaf);
     if (g.dtype() != leaf.dtype()) g = to_dtype(g, leaf.dtype());
+    trace_grad(leaf, false);
+    if (!grad_of(meta).defined() || pass_.create_graph) trace_grad(leaf, true);
     accumulate(n, grad_of(meta), std::move(g));
     if (!meta.after_hooks) return;
     for (const HookEntry& h : HookList(*meta.after_hooks)) h.call(leaf);
@@ -208,6 +210,10 @@ class Engine {
 
   /// In place: `.grad` stays the same object in the same memory.
   static void accumulate_into(const Tensor& have, const Tensor& g) {
+    if (is_tracing()) {
+      NoGrad plain;
+      return assign(have, add(have, g));
+    }
     begin_write(have.storage());
     if (have.dtype() == g.dtype()) add_into(have, g);
     else copy_elements(add(have, g), have);

@@ -21,6 +21,11 @@ bool dense(const Impl& t) {
   return span == t.numel && !overlaps_itself(t);
 }
 
+void trace_write(const Tensor& dst, const Tensor& value) {
+  if (Tracer* tracer = thread_state().tracer) [[unlikely]]
+    tracer->write(dst, value);
+}
+
 /// The whole of a base changed in the region of `view`: one "put region" node on the base.
 void rewrite(const Tensor& base, const Tensor& view, const Tensor& value) {
   Region region = region_of(view, base);
@@ -119,12 +124,14 @@ void assign(const Tensor& dst, Tensor value) {
                              (is_view_of_base(dst) && Tensor(dst.impl()->base).requires_grad()));
   if (!history) {
     begin_write(dst.storage());
+    trace_write(dst, value);
     copy_elements(value, dst);
     return;
   }
   Tensor fitted = to_dtype(value, dst.dtype());
   if (!std::ranges::equal(fitted.sizes(), dst.sizes())) fitted = expand(fitted, dst.sizes());
   begin_write(dst.storage());
+  trace_write(dst, fitted);
   copy_elements(fitted, dst);
   if (value_tracks && !is_view_of_base(dst)) fitted = own_history(std::move(fitted), value);
   follow_write(dst, fitted);
@@ -133,6 +140,8 @@ void assign(const Tensor& dst, Tensor value) {
 void set_data(const Tensor& x, const Tensor& y) {
   Impl &a = *x.impl(), &b = *y.impl();
   if (&a == &b) return;
+  if (Tracer* tracer = thread_state().tracer) [[unlikely]]
+    tracer->rebind(x);
   if (a.meta && (a.flags & kRequiresGrad) && !is_floating(b.dtype))
     fail(ErrorKind::runtime, "data: a tensor that requires grad needs floating point data, got {}",
          name(b.dtype));

@@ -41,12 +41,19 @@ Tensor& Tensor::set_requires_grad(bool on) {
   return *this;
 }
 
+void trace_grad(const Tensor& leaf, bool rebinds) {
+  if (Tracer* tracer = thread_state().tracer) [[unlikely]]
+    tracer->touch_grad(leaf, rebinds);
+}
+
 Tensor Tensor::grad() const {
+  trace_grad(*this, false);
   GradMeta* meta = meta_of(*this);
   return meta ? grad_of(*meta) : Tensor{};
 }
 
 void Tensor::set_grad(const Tensor& g) {
+  trace_grad(*this, true);
   if (!g.defined()) {
     if (GradMeta* meta = meta_of(*this)) grad_of(*meta) = {};
     return;

@@ -15,7 +15,7 @@
 namespace fluxion::graph {
 
 using ValueId = uint32_t;
-/// Stands in Node::out for a result that the op does not produce with these attributes.
+/// An operand that was not given, or a result that the op does not produce with these attributes.
 inline constexpr ValueId kNoValue = UINT32_MAX;
 
 /// dtype and symbolic shape of a value; `weak` marks a Python number.

@@ -19,6 +19,8 @@ bool any_tracks(std::span<const Tensor> in) {
 
 void set_tape(Tape* t) { tape = t; }
 
+bool is_tracing() { return thread_state().tracer; }
+
 bool tracks_gradient(const Tensor& t) {
   const Impl* p = t.impl();
   if (p->base) [[unlikely]]
@@ -26,16 +28,18 @@ bool tracks_gradient(const Tensor& t) {
   return p->flags & kRequiresGrad;
 }
 
+void evaluate(const OpDef& op, const void* attrs, std::span<const Tensor> in,
+                     std::span<Tensor> out) {
+  if (op.view) return op.eval({op, attrs, in, out});  // computes nothing
+  FloatEnvironment environment;
+  op.eval({op, attrs, in, out});
+}
+
 void apply(const OpDef& op, const void* attrs, std::span<const Tensor> in, std::span<Tensor> out) {
   ThreadState& ts = thread_state();
   if (ts.tracer) [[unlikely]]
-    return ts.tracer->record(op, attrs, in, out);
-  if (op.view) {  // computes nothing
-    op.eval({op, attrs, in, out});
-  } else {
-    FloatEnvironment environment;
-    op.eval({op, attrs, in, out});
-  }
+    ts.tracer->record(op, attrs, in, out);
+  else evaluate(op, attrs, in, out);
   if (ts.grad_enabled && (op.vjp || op.composite) && any_tracks(in))
     tape->record(op, attrs, in, out);
 }

@@ -5,6 +5,8 @@
 
 namespace fluxion {
 
+class Generator;
+
 /// Records executed ops for differentiation. Implemented by autograd/.
 struct Tape {
   virtual ~Tape() = default;
@@ -12,13 +14,29 @@ struct Tape {
   virtual void record(const OpDef& op, const void* attrs, std::span<const Tensor> in,
                       std::span<Tensor> out) = 0;
 };
-/// Records ops without running them. Implemented by trace/.
+/// Writes down what runs on its thread (ThreadState::tracer). Implemented by trace/.
 struct Tracer {
   virtual ~Tracer() = default;
+  /// Evaluates the op and writes it down.
   virtual void record(const OpDef& op, const void* attrs, std::span<const Tensor> in,
                       std::span<Tensor> out) = 0;
+  /// `dst` is about to be overwritten by `value` (already of dst's dtype, broadcastable to its shape), outside of record().
+  virtual void write(const Tensor& dst, const Tensor& value) = 0;
+  /// `.grad` of a leaf is about to be read, or rebound.
+  virtual void touch_grad(const Tensor& leaf, bool rebinds) = 0;
+  /// `t` is about to be rebound to other memory (x.data = y).
+  virtual void rebind(const Tensor& t) = 0;
+  /// `state` holds key and call number of a random call that `generator` just gave out.
+  virtual void draw(Generator& generator, const Tensor& state) = 0;
 };
 void set_tape(Tape* tape);
+
+/// Runs an op's eval alone: no tape, no tracer.
+void evaluate(const OpDef& op, const void* attrs, std::span<const Tensor> in,
+              std::span<Tensor> out);
+
+/// True while a tracer writes down what this thread runs.
+bool is_tracing();
 
 /// Runs an op with one result.
 Tensor apply(const OpDef& op, const void* attrs, std::span<const Tensor> in);

@@ -18,6 +18,7 @@ double transcendental_cost(std::span<const Type>, const void*);  // about ten
 /// Completes an elementwise op: what the family shares. Attributes of elementwise ops are PODs of doubles.
 constexpr OpDef elementwise(OpDef d) {
   d.space = Space::elementwise;
+  d.in_place = true;
   d.infer = infer_elementwise;
   d.eval = eval_elementwise;
   d.kernels = elementwise_kernels;

@@ -143,7 +143,8 @@ struct OpDef {
   uint16_t id = 0;     // position in ops/table.cpp; set when the table is first used
   uint8_t inputs = 1;  // 255: any number
   uint8_t outputs = 1;
-  bool view = false;  // the result aliases the first input
+  bool view = false;      // the result aliases the first input
+  bool in_place = false;  // a result may be the memory of an operand of the same geometry
   Round round = Round::node;
   Space space = Space::opaque;
   Promotion promotion = Promotion::none;

@@ -5,6 +5,7 @@
 #include "ops/kernel_sink.h"
 #include "ops/random.h"
 #include "tensor/thread_generator.h"
+#include "tensor/thread_state.h"
 #include "tensor/threads.h"
 
 namespace fluxion {
@@ -118,6 +119,8 @@ Tensor next_state(Generator* generator) {
   Tensor state = empty(Ints({2}), DType::i64);
   state.data<int64_t>()[0] = static_cast<int64_t>(c.key);
   state.data<int64_t>()[1] = static_cast<int64_t>(c.call);
+  if (Tracer* tracer = thread_state().tracer) [[unlikely]]
+    tracer->draw(generator ? *generator : current_generator(), state);
   return state;
 }
 

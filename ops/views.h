@@ -5,6 +5,8 @@
 
 namespace fluxion {
 
+extern OpDef kReshape, kExpand;
+
 /// A view of `t` (linked to its base) with other geometry; offset in elements relative to t's first element.
 Tensor make_view(const Tensor& t, Ints sizes, Ints strides, int64_t offset);
 

@@ -34,6 +34,8 @@ void copy_out(Storage* s, Snapshot* p) {
   Ref<Storage> copy = allocate(s->nbytes);
   std::memcpy(copy->data, s->data, s->nbytes);
   bytes_copied.fetch_add(s->nbytes, std::memory_order_relaxed);
+  if (StorageObserver* o = thread_state().observer) [[unlikely]]
+    o->snapshot_copied(*s, *copy);
   p->copy.store(copy.detach(), std::memory_order_release);
   s->snapshot.store(nullptr, std::memory_order_release);
 }

@@ -24,20 +24,36 @@ Storage* new_header(size_t nbytes, void (*dispose)(Storage*), void* memory) {
   return s;
 }
 
+void observe_death(Storage* s) {
+  if (StorageObserver* o = thread_state().observer) [[unlikely]]
+    o->disposed(*s);
+}
+Ref<Storage> observe_birth(Ref<Storage> s) {
+  if (StorageObserver* o = thread_state().observer) [[unlikely]]
+    o->created(*s);
+  return s;
+}
+
 // Header and data in one pool block.
-void dispose_small(Storage* s) { pool_free(s, kHeader + padded(s->nbytes)); }
+void dispose_small(Storage* s) {
+  observe_death(s);
+  pool_free(s, kHeader + padded(s->nbytes));
+}
 
 void dispose_block(Storage* s) {
+  observe_death(s);
   detail::block_free(s->data, padded(s->nbytes));
   pool_free(s, kHeader);
 }
 
 void dispose_foreign(Storage* s) {
+  observe_death(s);
   if (s->dispose_context) s->dispose_context(s->context);
   pool_free(s, kHeader);
 }
 
 void dispose_shared(Storage* s) {
+  observe_death(s);
   munmap(s->data, padded(s->nbytes));
   pool_free(s, kHeader);
 }
@@ -50,7 +66,7 @@ Ref<Storage> allocate_block(size_t nbytes) {
     pool_free(s, kHeader);
     throw;
   }
-  return Ref<Storage>::adopt(s);
+  return observe_birth(Ref<Storage>::adopt(s));
 }
 
 }  // namespace
@@ -60,7 +76,7 @@ Ref<Storage> allocate(size_t nbytes) {
   void* block = pool_alloc(kHeader + padded(nbytes));
   Storage* s = new_header(nbytes, dispose_small, block);
   s->data = static_cast<char*>(block) + kHeader;
-  return Ref<Storage>::adopt(s);
+  return observe_birth(Ref<Storage>::adopt(s));
 }
 
 Ref<Storage> wrap_foreign(void* data, size_t nbytes, void (*dispose)(void* context),
@@ -69,7 +85,7 @@ Ref<Storage> wrap_foreign(void* data, size_t nbytes, void (*dispose)(void* conte
   s->data = static_cast<char*>(data);
   s->context = context;
   s->dispose_context = dispose;
-  return Ref<Storage>::adopt(s);
+  return observe_birth(Ref<Storage>::adopt(s));
 }
 
 // An anonymous shared mapping has no name to unlink and no /dev/shm limit.
@@ -82,7 +98,7 @@ Ref<Storage> allocate_shared(size_t nbytes) {
   Storage* s = new_header(nbytes, dispose_shared, pool_alloc(kHeader));
   s->data = static_cast<char*>(p);
   s->shared_memory = true;
-  return Ref<Storage>::adopt(s);
+  return observe_birth(Ref<Storage>::adopt(s));
 }
 
 }  // namespace fluxion

@@ -35,6 +35,19 @@ struct Snapshot {
   std::atomic<Storage*> copy{nullptr};  // held; null while the source still has these bytes
 };
 
+class Tensor;
+
+/// Told what happens to memory on its thread while capture writes down what runs (ThreadState::observer).
+struct StorageObserver {
+  virtual ~StorageObserver() = default;
+  virtual void created(Storage&) = 0;
+  virtual void disposed(Storage&) = 0;
+  /// `copy` has the bytes that `from` had before the write that has been announced.
+  virtual void snapshot_copied(Storage& from, Storage& copy) = 0;
+  /// The host reads the value of `t` (item(), a branch in Python, NumPy).
+  virtual void read(const Tensor& t) = 0;
+};
+
 inline void retain(Storage* s) { s->refs.fetch_add(1, std::memory_order_relaxed); }
 inline void release(Storage* s) {
   if (drop_count(s->refs)) s->dispose(s);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/checked.h"
+#include "tensor/thread_state.h"
 
 namespace fluxion {
 namespace {
@@ -51,10 +52,16 @@ const char* sole_element(const Tensor& t) {
     fail(ErrorKind::runtime,
          "item: a tensor of {} elements, shape {}, is not one number; index or reduce it first",
          t.numel(), shape_text(t.sizes()));
+  observe_read(t);
   return t.data<const char>();
 }
 
 }  // namespace
+
+void observe_read(const Tensor& t) {
+  if (StorageObserver* o = thread_state().observer) [[unlikely]]
+    o->read(t);
+}
 
 double Tensor::item() const { return load_double(sole_element(*this), dtype()); }
 int64_t Tensor::item_int() const { return load_int(sole_element(*this), dtype()); }

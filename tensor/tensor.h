@@ -125,6 +125,9 @@ class Tensor {
   Ref<Impl> p_;
 };
 
+/// Announces that the host reads values of `t`, for capture.
+void observe_read(const Tensor& t);
+
 /// Normalises a dim in [-rank, rank); raises "OP: dim 5 is out of range for a tensor of rank 3
 /// ...".
 int64_t wrap_dim(int64_t dim, int64_t rank, const char* op);

@@ -7,6 +7,7 @@
 namespace fluxion {
 
 struct Tracer;
+struct StorageObserver;
 
 inline constexpr size_t kPoolGranule = 16;
 inline constexpr size_t kPoolLimit =
@@ -31,6 +32,7 @@ struct ThreadState {
   bool inference_mode = false;
   bool in_parallel = false;  // inside a body of `parallel`: nested calls run serially
   Tracer* tracer = nullptr;
+  StorageObserver* observer = nullptr;  // of storages; set while tracing
   uint64_t sequence = 0;       // creation order of tape nodes (Lamport clock)
   void* dead_nodes = nullptr;  // tape nodes waiting to be destroyed by the outermost release
   bool draining_nodes = false;

@@ -33,11 +33,12 @@ _public = [*_C._public, *_constants]
 globals().update((name, getattr(_C, name)) for name in _public)
 
 # Imported when first used: `import fluxion` stays a blink.
-_modules = ("autograd", "compat", "nn", "optim", "random", "serialization", "utils")
+_modules = ("autograd", "capture", "compat", "nn", "optim", "random", "serialization", "utils")
 _elsewhere = {
     "finfo": "numeric",
     "iinfo": "numeric",
     "async_save": "serialization",
+    "compile": "capture",
     "fork_rng": "random",
     "load": "serialization",
     "load_checkpoint": "checkpoint",

@@ -1,5 +1,7 @@
 #include "python/src/convert.h"
 
+#include "python/src/module.h"
+
 namespace fluxion::python {
 
 namespace {
@@ -68,6 +70,10 @@ bool to_scalar(PyObject* o, Scalar* out) {
     return *out = scalar_of(tensor_of(o)), true;
   }
   if (PyFloat_Check(o)) return *out = Scalar(PyFloat_AS_DOUBLE(o)), true;
+  if (is_traced_number(o)) {  // becomes a condition of the trace
+    Object value = Object::own(PyObject_CallMethod(o, "decide", nullptr));
+    return to_scalar(value.get(), out);
+  }
   if (is_numpy_bool(o)) return *out = Scalar(PyObject_IsTrue(o) == 1), true;
   int64_t i;
   if (has_index(o) && to_integer(o, &i)) return *out = Scalar(i), true;
@@ -95,6 +101,8 @@ bool to_bool(PyObject* o, bool* out) {
 bool to_operand(PyObject* o, Tensor* out) {
   if (is_tensor(o)) [[likely]]
     return *out = tensor_of(o), true;
+  if (is_traced_number(o)) [[unlikely]]
+    return *out = tensor_of_number(o), true;
   Scalar s;
   if (!to_scalar(o, &s)) return false;
   *out = s.tensor();

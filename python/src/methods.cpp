@@ -37,6 +37,7 @@ PyObject* item(Frame& f) {
         ErrorKind::runtime,
         "item(): a Tensor with {} elements cannot be converted to a number; index or reduce it first",
         self(f).numel());
+  if (PyObject* number = traced_item(f.self())) return number;
   return from_scalar(scalar_of(self(f)));
 }
 

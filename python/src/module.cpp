@@ -23,6 +23,7 @@ int fill_module(PyObject* module) {
     add_files();
     add_autograd(module);
     add_settings();
+    add_capture(module);
     add_functions(module);
     Object make_subclass = Object::own(PyObject_GetAttrString(module, "_make_subclass"));
     check(PyObject_SetAttrString(reinterpret_cast<PyObject*>(tensor_type), "_make_subclass",

@@ -33,5 +33,12 @@ void add_files();
 void add_autograd(PyObject* module);
 void add_grad_modes(PyObject* module);
 void add_settings();
+void add_capture(PyObject* module);
+
+/// While tracing: what item() of a tensor gives, or null outside of a trace.
+PyObject* traced_item(PyObject* tensor);
+/// Python numbers that stand for values of a running trace, and the tensor behind one.
+bool is_traced_number(PyObject* o);
+Tensor tensor_of_number(PyObject* o);
 
 }  // namespace fluxion::python

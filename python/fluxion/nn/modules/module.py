@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluxion import Tensor
+from fluxion import Tensor, _epoch
 from fluxion.utils._grad import zero_gradient
 from fluxion.utils.hooks import RemovableHandle, add_hook
 
@@ -79,6 +79,7 @@ class Module(Traversal, Conversions, StateDicts):
     # Attributes
 
     def __setattr__(self, name: str, value: Any) -> None:
+        _epoch.value += 1
         if isinstance(value, _OWNED):
             if type(value) is Parameter or isinstance(value, Parameter):
                 self._own(name, value, PARAMETER)
@@ -129,6 +130,7 @@ class Module(Traversal, Conversions, StateDicts):
             raise KeyError(f'{KIND_NAMES[kind]} name can\'t be empty string ""')
 
     def __delattr__(self, name: str) -> None:
+        _epoch.value += 1
         self._members.pop(name, None)
         object.__delattr__(self, name)
 

@@ -1,0 +1,128 @@
+"""Compiled functions: eager's bits, whatever they read and write."""
+
+import math
+
+import pytest
+
+import fluxion
+import fluxion.nn.functional as F
+from fluxion import nn, optim
+
+
+def same(a, b):
+    return fluxion._C._same_bits(a.detach().contiguous(), b.detach().contiguous())
+
+
+def test_a_function_keeps_eagers_bits():
+    def f(x, w):
+        return F.softmax(F.gelu(x @ w), -1), x.sum()
+
+    compiled = fluxion.compile(f)
+    for _ in range(4):
+        x, w = fluxion.randn(5, 7), fluxion.randn(7, 3)
+        for a, b in zip(compiled(x, w), f(x, w), strict=True):
+            assert same(a, b)
+    assert "1 traces" in compiled.explain()
+
+
+def test_another_shape_is_another_trace():
+    f = fluxion.compile(lambda x: x * 2 + 1)
+    for n in (3, 4, 3, 4, 3):
+        x = fluxion.randn(n)
+        assert same(f(x), x * 2 + 1)
+    assert "2 traces" in f.explain()
+
+
+def test_writes_to_arguments_and_views():
+    def f(x):
+        x[0] += 1
+        y = x.view(-1)
+        y[2:4].mul_(3)
+        return x.t()
+
+    compiled = fluxion.compile(f)
+    for _ in range(3):
+        a = fluxion.randn(3, 2)
+        b = a.clone()
+        ra, rb = compiled(a), f(b)
+        assert same(a, b) and same(ra, rb)
+        assert ra.data_ptr() == a.data_ptr()
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1 = nn.Linear(6, 16)
+        self.norm = nn.BatchNorm1d(16)
+        self.drop = nn.Dropout(0.3)
+        self.fc2 = nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.fc2(self.drop(F.relu(self.norm(self.fc1(x)))))
+
+
+class Trainer:
+    """A training step with everything that changes between steps."""
+
+    def __init__(self):
+        fluxion.manual_seed(0)
+        self.model = Net()
+        self.optimizer = optim.AdamW(self.model.parameters(), lr=0.1, weight_decay=0.01)
+        self.scheduler = optim.lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=50)
+        self.steps = 0
+        self.best = math.inf
+        self.bad = 0
+
+    def step(self, x, y):
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(self.model(x), y)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 0.5)
+        self.optimizer.step()
+        self.scheduler.step()
+        self.steps += 1
+        value = loss.item()
+        if value < self.best:
+            self.best, self.bad = value, 0
+        else:
+            self.bad += 1
+        return loss.detach()
+
+
+def test_a_training_step_compiles_as_it_stands():
+    eager, other = Trainer(), Trainer()
+    step = fluxion.compile(other.step)
+    fluxion.manual_seed(1)
+    data = [(fluxion.randn(8, 6), fluxion.randint(0, 3, (8,))) for _ in range(60)]
+    fluxion.manual_seed(2)
+    losses = [eager.step(x, y) for x, y in data]
+    fluxion.manual_seed(2)
+    for i, (x, y) in enumerate(data):
+        assert same(step(x, y), losses[i]), i
+        if i == 20:
+            warm = step.explain().splitlines()[0]
+    assert step.explain().splitlines()[0] == warm, step.explain()
+    for (name, a), (_, b) in zip(
+        eager.model.state_dict().items(), other.model.state_dict().items(), strict=True
+    ):
+        assert same(a, b), name
+    assert (eager.steps, eager.best, eager.bad) == (other.steps, other.best, other.bad)
+    assert eager.optimizer.param_groups[0]["lr"] == other.optimizer.param_groups[0]["lr"]
+
+
+def test_eval_after_compiling():
+    model = Net()
+    f = fluxion.compile(model.forward)
+    x = fluxion.randn(4, 6)
+    with fluxion.no_grad():
+        f(x), f(x)
+        model.eval()
+        assert same(f(x), model(x))
+
+
+def test_check_finds_hidden_state():
+    calls = iter(range(100))
+    f = fluxion.compile(lambda x: x * next(calls), check=True)
+    f(fluxion.ones(2))
+    with pytest.raises(RuntimeError, match="other bits"):
+        f(fluxion.ones(2))
