@@ -1087,6 +1087,8 @@ def _grad(outputs: Sequence[Tensor], inputs: Sequence[Tensor], grad_outputs: Any
     """See autograd.grad."""
 def _image_parts(image: Any) -> Any:
     """A list: the file as bytes and uint8 tensors in order."""
+def _is_tracing() -> _bool:
+    """True while a recorder runs on this thread."""
 def _make_subclass(cls: Any, data: Tensor, require_grad: _bool = False) -> Tensor:
     """An object of a Tensor subclass that shares the memory of data."""
 def _parse_safetensors(data: Tensor, name: Any) -> tuple[Any, ...]:
@@ -1097,12 +1099,18 @@ def _rebuild(cls: Any, bytes: Any, dtype: _dtype, shape: _int | Sequence[_int], 
     """Undoes __reduce_ex__."""
 def _record_function(name: str, run: Any, release: Any, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
     """See autograd.Function."""
+def _same_bits(input: Tensor, other: Tensor) -> _bool:
+    """Whether two row-major tensors have the same type and bytes."""
 def _save(tensor: Tensor, slot: _int) -> Any:
     """Saves a tensor for backward; slot: which output it is, or -1."""
 def _schemas() -> Any:
     """All functions as (schema, doc, flags)."""
+def _set_capture_hooks(item: Any, number_type: Any) -> None:
+    """What item() gives while tracing, and the class of numbers that stand for values of a trace."""
 def _set_grad_enabled(mode: _bool) -> None:
     """Switches recording for this thread."""
+def _set_number(memory: Tensor, value: Any) -> None:
+    """Writes a number into the memory of _Recorder.number()."""
 def _snapshot_bytes_copied() -> _int:
     """Bytes that in-place writes had to copy for saved tensors."""
 def _to_dtype(input: Tensor, dtype: _dtype) -> Tensor:
