@@ -121,6 +121,8 @@ std::string type_text(const ValueType& type, std::span<const DimSymbol> dims);
 std::string to_text(const Graph& g, bool with_data = false);
 /// Raises ErrorKind::value with line and column.
 Graph parse(std::string_view text);
+/// A drawing: inputs above, results below, nodes in between by their longest path from an input; regions in panels of their own.
+std::string to_svg(const Graph& g);
 
 /// The graph with every symbol replaced by a size: types and attributes become constants. Raises if a size is out of
 /// the declared range.

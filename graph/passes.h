@@ -33,8 +33,9 @@ struct PassReport {
 std::vector<PassReport> run_passes(Graph& g, std::span<const Pass> passes,
                                    std::span<const std::string_view> off = {});
 
-/// Appends nodes that compute the gradients of results (weighted by new arguments "grad.NAME") with respect to the
-/// given inputs, as new results "grad.NAME"; through the ops' own vjp rules.
+/// Appends nodes that compute the gradients of the floating results (weighted by new arguments "grad.NAME", after the others) with
+/// respect to the given inputs (indices into Graph::inputs), as new results "grad.NAME"; through the ops' own vjp rules, summed in eager's order.
+/// With symbolic dims, it is made for several sizes and generalised. Raises for `while` and for inputs that are not floating.
 Graph gradient(const Graph& g, std::span<const uint32_t> inputs);
 
 }  // namespace fluxion::graph

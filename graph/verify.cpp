@@ -45,6 +45,7 @@ std::vector<std::optional<Type>> infer(const OpDef& op, const std::vector<std::b
       continue;
     }
     check_shape("the result", t.shape, t.dtype);
+    t.weak &= op.view || op.promotion != Promotion::none;  // others give tensors
     types.push_back(std::move(t));
   }
   return types;

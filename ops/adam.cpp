@@ -60,6 +60,7 @@ constinit OpDef kAdamStep{
     .fields = kFields,
     .infer =
         [](const TypeRule& t) {
+          require_step(t, kBodies);
           t.out[0] = t.in[0];
           for (size_t k = 2; k < t.in.size(); ++k) t.out[k - 1] = t.in[k];
         },

@@ -45,6 +45,7 @@ void place_kernels(const OpDef& op, KernelSink& sink) {
 }
 
 void infer_place(const TypeRule& t) {
+  require_reduction(t);
   Shape s = reduced_shape(t.in[0].shape, t.attrs<ReduceAttrs>());
   t.out[0] = {t.in[0].dtype, false, s};
   t.out[1] = {DType::i64, false, s};

@@ -13,6 +13,7 @@
 #include "ops/functions.h"
 #include "ops/kernel_sink.h"
 #include "ops/promotion.h"
+#include "ops/requirements.h"
 #include "ops/rowwise.h"
 #include "tensor/thread_state.h"
 #include "tensor/threads.h"
@@ -247,6 +248,19 @@ double attention_cost(std::span<const Type> in, const void* attrs) {
   return 200 * cheap_cost(in, attrs);
 }
 
+/// q, k and v from input `first` on; a mask over all pairs.
+void require_attention(const TypeRule& t, size_t first, size_t mask) {
+  for (size_t i = first; i < first + 3; ++i) {
+    require_rank(t, i, 4, 4);
+    require_floating(t, i);
+    require(t, t.in[i].dtype == t.in[first].dtype, "q, k and v must have one dtype");
+  }
+  Ints q = t.in[first].shape, k = t.in[first + 1].shape, v = t.in[first + 2].shape;
+  require_shape(t, first + 1, Shape{q[0], q[1], k[2], q[3]});
+  require_shape(t, first + 2, Shape{q[0], q[1], k[2], v[3]});
+  if (t.attrs<Attrs>().has_mask) require_shape(t, mask, Shape{q[0], q[1], q[2], k[2]});
+}
+
 constexpr SaveRule kSaves[] = {{15, 3}};
 void vjp(const Vjp& v);
 
@@ -264,6 +278,22 @@ constinit OpDef kAttentionBackward{
     .fields = kFields,
     .infer =
         [](const TypeRule& t) {
+          const auto& a = t.attrs<Attrs>();
+          require_count(t, 6 + a.has_mask + a.has_total_gradient);
+          require_attention(t, 1, 6);
+          Ints q = t.in[1].shape, v = t.in[3].shape;
+          Shape result{q[0], q[1], q[2], v[3]}, entries{q[0], q[1], q[2]};
+          for (size_t i : {0, 4}) {
+            require_shape(t, i, result);
+            require(t, t.in[i].dtype == t.in[1].dtype,
+                    "gradient and result must have the dtype of q");
+          }
+          for (size_t i : {size_t{5}, t.in.size() - 1})
+            if (i == 5 || a.has_total_gradient) {
+              require_shape(t, i, entries);
+              require(t, t.in[i].dtype == row_compute(t.in[1].dtype),
+                      "logsumexp must have the dtype it is computed in");
+            }
           for (int i : {0, 1, 2}) t.out[i] = {t.in[0].dtype, false, t.in[1 + i].shape};
         },
     .eval = eval_gradient,
@@ -284,6 +314,9 @@ constinit OpDef kAttention{
     .fields = kFields,
     .infer =
         [](const TypeRule& t) {
+          require_count(t, 3 + t.attrs<Attrs>().has_mask);
+          require(t, !t.attrs<Attrs>().has_total_gradient, "a forward op has no gradient");
+          require_attention(t, 0, 3);
           Shape shape = t.in[0].shape;
           shape.pop_back();
           t.out[1] = {row_compute(t.in[0].dtype), false, shape};

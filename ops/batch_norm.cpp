@@ -2,6 +2,7 @@
 // Their definition depends on the shape only: mean and squared deviations of each sample's channel, joined over the
 // samples by Chan's formula; inputs of rank 2 have one value per sample and go straight down the columns.
 #include "ops/batch_norm.h"
+#include "ops/requirements.h"
 
 #include "tensor/thread_state.h"
 
@@ -154,6 +155,9 @@ constinit OpDef kBatchNorm{
     .fields = kNormFields,
     .infer =
         [](const TypeRule& t) {
+          const auto& a = t.attrs<NormAttrs>();
+          require_count(t, 1 + a.has_weight + a.has_bias);
+          require_channels(t, 0, 1);
           Type s{row_compute(t.in[0].dtype), false, Shape{t.in[0].shape[1]}};
           t.out[0] = {t.in[0].dtype, false, t.in[0].shape}, t.out[1] = s, t.out[2] = s;
         },

@@ -25,6 +25,9 @@ inline ChannelShape channels_of(Ints shape) {
   return {shape[0], shape[1], element_count(shape.subspan(2))};
 }
 
+/// Type rules: input x has channels, inputs from `first` on one element for each.
+void require_channels(const TypeRule& t, size_t x, size_t first);
+
 /// A value per channel as one per channel of each sample, dense.
 Tensor per_sample(const Tensor& t, const ChannelShape& s);
 inline Tensor as_channels(const Tensor& x, const ChannelShape& s) {

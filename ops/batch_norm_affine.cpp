@@ -1,6 +1,7 @@
 // What training and evaluation of batch_norm share: scaling and shifting each channel.
 #include "ops/batch_norm.h"
 #include "ops/copy.h"
+#include "ops/requirements.h"
 
 namespace fluxion {
 
@@ -27,6 +28,12 @@ constexpr RowProgram kAffineByRows{3, 3, kAffineRows, affine_by_rows};
 constexpr RowProgram kAffineByColumns{4, 3, kAffineColumns, affine_by_columns};
 
 }  // namespace
+
+void require_channels(const TypeRule& t, size_t x, size_t first) {
+  require_floating(t, x);
+  require_rank(t, x, 2);
+  for (size_t i = first; i < t.in.size(); ++i) require_shape(t, i, Shape{t.in[x].shape[1]});
+}
 
 Tensor per_sample(const Tensor& t, const ChannelShape& s) {
   return dense(expand(t, Ints({s.samples, s.channels})));

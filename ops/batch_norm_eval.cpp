@@ -1,5 +1,6 @@
 // batch_norm with given statistics, and how training moves the running ones.
 #include "ops/batch_norm.h"
+#include "ops/requirements.h"
 #include "tensor/thread_state.h"
 
 namespace fluxion {
@@ -63,7 +64,13 @@ constinit OpDef kBatchNormEval{
     .space = Space::opaque,
     .attr_bytes = sizeof(NormAttrs),
     .fields = kNormFields,
-    .infer = [](const TypeRule& t) { t.out[0] = t.in[0]; },
+    .infer =
+        [](const TypeRule& t) {
+          const auto& a = t.attrs<NormAttrs>();
+          require_count(t, 3 + a.has_weight + a.has_bias);
+          require_channels(t, 0, 1);
+          t.out[0] = t.in[0];
+        },
     .eval = eval_fixed,
     .composite =
         [](const Eval& e) {
@@ -88,7 +95,11 @@ constinit OpDef kBatchNormUpdate{
     .space = Space::elementwise,
     .attr_bytes = sizeof(UpdateAttrs),
     .fields = kUpdateFields,
-    .infer = [](const TypeRule& t) { t.out[0] = t.in[0], t.out[1] = t.in[1]; },
+    .infer =
+        [](const TypeRule& t) {
+          for (size_t i = 1; i < 4; ++i) require_shape(t, i, t.in[0].shape);
+          t.out[0] = t.in[0], t.out[1] = t.in[1];
+        },
     .eval =
         [](const Eval& e) {
           for (int k : {0, 1}) ensure(e.out[k], e.in[k].sizes(), e.in[k].dtype());

@@ -1,6 +1,7 @@
 // The gradient of batch_norm in training.
 #include "ops/batch_norm.h"
 #include "ops/copy.h"
+#include "ops/requirements.h"
 #include "tensor/thread_state.h"
 
 namespace fluxion {
@@ -140,6 +141,9 @@ constinit OpDef kBatchNormBackward{
     .infer =
         [](const TypeRule& t) {
           const auto& a = t.attrs<BatchNormGradAttrs>();
+          require_count(t, 4 + a.has_weight);
+          require_channels(t, 1, 2);
+          require_shape(t, 0, t.in[1].shape);
           Type w{a.has_weight ? t.in[4].dtype : row_compute(t.in[1].dtype), false,
                  Shape{t.in[1].shape[1]}};
           t.out[0] = t.in[1], t.out[1] = w, t.out[2] = w;

@@ -6,6 +6,7 @@
 #include "ops/copy.h"
 #include "ops/functions.h"
 #include "ops/promotion.h"
+#include "ops/requirements.h"
 
 namespace fluxion {
 
@@ -28,6 +29,15 @@ Shape joined_shape(std::span<const T> in, int64_t axis) {
 }
 
 void infer_concatenate(const TypeRule& t) {
+  int64_t axis = t.attrs<ConcatenateAttrs>().axis;
+  require(t, !t.in.empty(), "there must be an input");
+  require_dim(t, axis, t.in[0].shape.size());
+  for (const Type& in : t.in) {
+    Shape shape = in.shape;
+    if (shape.size() == t.in[0].shape.size()) shape[axis] = t.in[0].shape[axis];
+    require(t, in.dtype == t.in[0].dtype && shape == t.in[0].shape,
+            "the inputs must have one dtype and agree in the other dims");
+  }
   t.out[0] = {t.in[0].dtype, false, joined_shape(t.in, t.attrs<ConcatenateAttrs>().axis)};
 }
 

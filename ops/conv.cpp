@@ -6,6 +6,7 @@
 #include "ops/dot.h"
 #include "ops/elementwise.h"
 #include "ops/functions.h"
+#include "ops/requirements.h"
 #include "tensor/thread_state.h"
 #include "tensor/threads.h"
 
@@ -50,6 +51,32 @@ Shape input_shape(const ConvAttrs& a, Ints g, Ints w) {
 }
 Shape weight_shape(const ConvAttrs& a, Ints g, Ints x) {
   return Shape{g[1], x[1] / a.groups, a.size_h, a.size_w};
+}
+
+/// Both inputs are images or taps, the attributes are those of windows.
+void require_windows(const TypeRule& t) {
+  const auto& a = t.attrs<ConvAttrs>();
+  for (size_t i : {0, 1}) require_rank(t, i, 4, 4);
+  require_floating(t, 0);
+  require(t, t.in[0].dtype == t.in[1].dtype, "both inputs must have one dtype");
+  for (int64_t v : {a.stride_h, a.stride_w, a.dilation_h, a.dilation_w, a.groups})
+    require(t, v > 0 && moderate(v), "strides, dilations and groups must be positive");
+  for (int64_t v : {a.pad_h, a.pad_w, a.size_h, a.size_w})
+    require(t, v >= 0 && moderate(v), "paddings and sizes must not be negative");
+  for (size_t i : {0, 1})
+    for (int64_t s : t.in[i].shape) require(t, moderate(s), "the images are too large");
+}
+
+void require_conv(const TypeRule& t, Ints x, Ints w) {
+  const auto& a = t.attrs<ConvAttrs>();
+  require_windows(t);
+  require(t, x[1] % a.groups == 0 && w[0] % a.groups == 0 && w[1] * a.groups == x[1],
+          "the channels must fit the groups");
+  require(t, w[0] > 0 && w[1] > 0 && w[2] > 0 && w[3] > 0, "there must be channels and taps");
+  require(t,
+          a.dilation_h * (w[2] - 1) < x[2] + 2 * a.pad_h &&
+              a.dilation_w * (w[3] - 1) < x[3] + 2 * a.pad_w,
+          "a window must fit into the padded image");
 }
 
 using Query = size_t (*)(const kernels::ConvShape&, const kernels::ContractionKernels&);
@@ -148,6 +175,9 @@ constinit OpDef kConv = conv_op(
      .inputs = 255,
      .infer =
          [](const TypeRule& t) {
+           require_count(t, 2, 3);
+           require_conv(t, t.in[0].shape, t.in[1].shape);
+           if (t.in.size() == 3) require_shape(t, 2, Shape{t.in[1].shape[0]});
            t.out[0] = {t.in[0].dtype, false,
                        conv_shape(t.attrs<ConvAttrs>(), t.in[0].shape, t.in[1].shape)};
          },
@@ -170,6 +200,10 @@ constinit OpDef kConvInputGradient =
              .inputs = 2,
              .infer =
                  [](const TypeRule& t) {
+                   require_windows(t);
+                   Shape x = input_shape(t.attrs<ConvAttrs>(), t.in[0].shape, t.in[1].shape);
+                   require_conv(t, x, t.in[1].shape);
+                   require_shape(t, 0, conv_shape(t.attrs<ConvAttrs>(), x, t.in[1].shape));
                    t.out[0] = {t.in[0].dtype, false,
                                input_shape(t.attrs<ConvAttrs>(), t.in[0].shape, t.in[1].shape)};
                  },
@@ -189,6 +223,10 @@ constinit OpDef kConvWeightGradient =
              .inputs = 2,
              .infer =
                  [](const TypeRule& t) {
+                   require_windows(t);
+                   Shape w = weight_shape(t.attrs<ConvAttrs>(), t.in[0].shape, t.in[1].shape);
+                   require_conv(t, t.in[1].shape, w);
+                   require_shape(t, 0, conv_shape(t.attrs<ConvAttrs>(), t.in[1].shape, w));
                    t.out[0] = {t.in[0].dtype, false,
                                weight_shape(t.attrs<ConvAttrs>(), t.in[0].shape, t.in[1].shape)};
                  },

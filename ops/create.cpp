@@ -5,6 +5,7 @@
 #include "ops/elementwise.h"
 #include "ops/functions.h"
 #include "ops/kernel_sink.h"
+#include "ops/requirements.h"
 
 namespace fluxion {
 
@@ -76,20 +77,23 @@ void iota_samples(const OpDef& op, SampleSink& sink) {
 
 }  // namespace
 
-constinit OpDef kFull{.name = "full",
-                      .doc = "A shape filled with one value.",
-                      .inputs = 0,
-                      .space = Space::elementwise,
-                      .attr_bytes = sizeof(FullAttrs),
-                      .fields = kFullFields,
-                      .infer =
-                          [](const TypeRule& t) {
-                            const auto& a = t.attrs<FullAttrs>();
-                            t.out[0] = {static_cast<DType>(a.dtype), false, Shape(a.shape)};
-                          },
-                      .eval = eval_full,
-                      .cost = shape_cost,
-                      .samples = full_samples};
+constinit OpDef kFull{
+    .name = "full",
+    .doc = "A shape filled with one value.",
+    .inputs = 0,
+    .space = Space::elementwise,
+    .attr_bytes = sizeof(FullAttrs),
+    .fields = kFullFields,
+    .infer =
+        [](const TypeRule& t) {
+          const auto& a = t.attrs<FullAttrs>();
+          require(t, std::ranges::all_of(Ints(a.shape), [](int64_t s) { return s >= 0; }),
+                  "sizes must not be negative");
+          t.out[0] = {static_cast<DType>(a.dtype), false, Shape(a.shape)};
+        },
+    .eval = eval_full,
+    .cost = shape_cost,
+    .samples = full_samples};
 
 constinit OpDef kIota{
     .name = "iota",
@@ -101,6 +105,8 @@ constinit OpDef kIota{
     .infer =
         [](const TypeRule& t) {
           const auto& a = t.attrs<IotaAttrs>();
+          require(t, a.length >= 0, "the length must not be negative");
+          require(t, static_cast<DType>(a.dtype) != DType::bool_, "there is no range of bools");
           t.out[0] = {static_cast<DType>(a.dtype), false, Shape{a.length}};
         },
     .eval = eval_iota,

@@ -2,6 +2,7 @@
 #include "ops/cross_entropy.h"
 
 #include "ops/copy.h"
+#include "ops/requirements.h"
 #include "tensor/thread_state.h"
 
 namespace fluxion {
@@ -161,7 +162,8 @@ void eval_gradient(const Eval& e) {
   const Tensor &x = e.in[1], &total = e.in[4];
   AlongDim along_classes = along(x.sizes(), class_dim(x));
   DType compute = row_compute(x.dtype());
-  Tensor target = dense(to_dtype(e.in[2], DType::i64));
+  Tensor target =
+      checked_classes("cross_entropy_backward", e.in[2], along_classes.n, a.ignore_index);
   Tensor weights = class_weights(a.has_weight ? &e.in[5] : nullptr, along_classes, compute);
   Tensor g = entry_gradients(widen(e.in[0]), total, a.reduction, target.sizes());
   ensure(e.out[0], x.sizes(), x.dtype());
@@ -191,6 +193,21 @@ void compose_gradient(const Eval& e) {
       where(counted, entry_gradients(widen(e.in[0]), e.in[4], a.reduction, target.sizes()), zero);
   Tensor probability = exp(sub(x, unsqueeze(e.in[3], dim)));
   e.out[0] = rounded(mul(sub(mul(probability, mass), share), unsqueeze(g, dim)), e.in[1].dtype());
+}
+
+/// Logits of some classes, a class per entry, a weight per class.
+void require_classes(const TypeRule& t, size_t logits, size_t target, size_t weight) {
+  const auto& a = t.attrs<CrossEntropyAttrs>();
+  require_rank(t, logits, 1);
+  require_floating(t, logits);
+  Ints x = t.in[logits].shape;
+  int64_t dim = x.size() > 1 ? 1 : 0;
+  require_shape(t, target, without_dim(x, dim, false));
+  require(t, is_integral(t.in[target].dtype), "the target must hold classes");
+  if (a.has_weight) require_shape(t, weight, Shape{x[static_cast<size_t>(dim)]});
+  require(t, a.reduction >= 0 && a.reduction <= 2, "no such reduction");
+  constexpr int64_t kExact = int64_t{1} << 53;  // kernels read it as a double
+  require(t, a.ignore_index >= -kExact && a.ignore_index <= kExact, "ignore_index is out of range");
 }
 
 constexpr SaveRule kSaves[] = {{7, 6}, {}, {7, 7}};
@@ -251,7 +268,16 @@ constinit OpDef kCrossEntropyBackward{
     .space = Space::rowwise,
     .attr_bytes = sizeof(CrossEntropyAttrs),
     .fields = kCrossEntropyFields,
-    .infer = [](const TypeRule& t) { t.out[0] = t.in[1]; },
+    .infer =
+        [](const TypeRule& t) {
+          require_count(t, 5 + t.attrs<CrossEntropyAttrs>().has_weight);
+          require_classes(t, 1, 2, 5);
+          int64_t entries = element_count(t.in[2].shape);
+          require_elements(t, 0, t.attrs<CrossEntropyAttrs>().reduction ? 1 : entries);
+          require_elements(t, 3, entries);
+          require_elements(t, 4, 1);
+          t.out[0] = t.in[1];
+        },
     .eval = eval_gradient,
     .composite = compose_gradient,
     .kernels = kernels_of<kGradient>,
@@ -272,10 +298,12 @@ constinit OpDef kCrossEntropy{
     .infer =
         [](const TypeRule& t) {
           const auto& a = t.attrs<CrossEntropyAttrs>();
+          require_count(t, 2 + a.has_weight);
+          require_classes(t, 0, 1, 2);
           DType compute = row_compute(t.in[0].dtype);
           t.out[0] = {t.in[0].dtype, false, a.reduction ? Shape{} : t.in[1].shape};
           t.out[1] = {compute, false, t.in[1].shape};
-          t.out[2] = {compute, false, Shape{}};
+          if (a.reduction == kReduceMean) t.out[2] = {compute, false, Shape{}};
         },
     .eval = eval,
     .vjp =

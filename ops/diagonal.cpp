@@ -3,6 +3,7 @@
 #include "ops/copy.h"
 #include "ops/functions.h"
 #include "ops/region.h"
+#include "ops/requirements.h"
 #include "ops/views.h"
 
 namespace fluxion {
@@ -40,6 +41,10 @@ struct Geometry {
 };
 
 void infer_diagonal(const TypeRule& t) {
+  const auto& a = t.attrs<DiagonalAttrs>();
+  for (int64_t d : {a.dim1, a.dim2}) require_dim(t, d, t.in[0].shape.size());
+  require(t, a.dim1 != a.dim2, "the two dims must differ");
+  require(t, a.offset > INT64_MIN, "the offset is out of range");
   t.out[0] = {
       t.in[0].dtype, false,
       Geometry(t.attrs<DiagonalAttrs>(), t.in[0].shape, row_major_strides(t.in[0].shape)).sizes};

@@ -8,6 +8,7 @@
 #include "ops/functions.h"
 #include "ops/kernel_sink.h"
 #include "ops/promotion.h"
+#include "ops/requirements.h"
 #include "ops/rowwise.h"
 #include "tensor/thread_state.h"
 #include "tensor/threads.h"
@@ -98,6 +99,10 @@ DType result_dtype(const char* op, const Tensor& a, const Tensor& b) {
 }
 
 void infer_dot(const TypeRule& t) {
+  for (size_t i : {0, 1}) require_rank(t, i, 2);
+  require(t, t.in[0].dtype == t.in[1].dtype, "both inputs must have one dtype");
+  require(t, t.in[0].shape.back() == t.in[1].shape[t.in[1].shape.size() - 2],
+          "the last dim of the first input must equal the second last of the second");
   Shape a = t.in[0].shape, b = t.in[1].shape;
   Shape batch =
       broadcast_shapes("matmul", Ints(a).first(a.size() - 2), Ints(b).first(b.size() - 2));
@@ -148,6 +153,12 @@ Tensor as_matrix(const Tensor& x) {
 }
 
 void infer_linear(const TypeRule& t) {
+  require_count(t, 2, 3);
+  require_rank(t, 0, 1);
+  require_rank(t, 1, 2, 2);
+  require(t, t.in[0].dtype == t.in[1].dtype, "input and weight must have one dtype");
+  require(t, t.in[0].shape.back() == t.in[1].shape[1], "the last dims must be equal");
+  if (t.in.size() == 3) require_shape(t, 2, Shape{t.in[1].shape[0]});
   Shape s = t.in[0].shape;
   s.back() = t.in[1].shape[0];
   t.out[0] = {t.in[0].dtype, false, s};
@@ -193,6 +204,8 @@ constexpr RowProgram kVectorProgram{0, 2, kVectorSlots,
                                     0.15};
 
 void infer_mv(const TypeRule& t) {
+  require_rank(t, 0, 1);
+  require_shape(t, 1, Shape{t.in[0].shape.back()});
   Shape shape = t.in[0].shape;
   shape.pop_back();
   t.out[0] = {t.in[0].dtype, false, shape};

@@ -5,6 +5,7 @@
 #include "ops/functions.h"
 #include "ops/kernel_sink.h"
 #include "ops/random.h"
+#include "ops/requirements.h"
 
 namespace fluxion {
 
@@ -53,7 +54,12 @@ constinit OpDef kDropout{
     .space = Space::elementwise,
     .attr_bytes = sizeof(DropoutAttrs),
     .fields = kFields,
-    .infer = [](const TypeRule& t) { t.out[0] = t.in[0]; },
+    .infer =
+        [](const TypeRule& t) {
+          require_floating(t, 0);
+          require_state(t, 1);
+          t.out[0] = t.in[0];
+        },
     .eval = eval,
     .vjp =
         [](const Vjp& v) {

@@ -6,6 +6,7 @@
 #include "ops/copy.h"
 #include "ops/kernel_sink.h"
 #include "ops/promotion.h"
+#include "ops/requirements.h"
 #include "tensor/threads.h"
 
 namespace fluxion {
@@ -124,6 +125,7 @@ double transcendental_cost(std::span<const Type> in, const void* a) {
 }
 
 void infer_elementwise(const TypeRule& t) {
+  if (t.op.promotion == Promotion::gradient) require_floating(t, 0);
   Shape shape = t.in[0].shape;
   bool weak = t.in[0].weak;
   for (size_t i = 1; i < t.in.size(); ++i) {

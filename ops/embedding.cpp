@@ -9,6 +9,7 @@
 #include "ops/functions.h"
 #include "ops/index.h"
 #include "ops/kernel_sink.h"
+#include "ops/requirements.h"
 #include "ops/rowwise.h"
 #include "ops/scatter.h"
 #include "tensor/thread_state.h"
@@ -79,7 +80,7 @@ struct Buckets {
 void eval_gradient(const Eval& e) {
   const auto& a = e.attrs<EmbeddingAttrs>();
   NoGrad plain;
-  Tensor indices = dense(to_dtype(e.in[1], DType::i64)), g = dense(widen(e.in[0]));
+  Tensor indices = checked_indices(e.in[1], a.rows), g = dense(widen(e.in[0]));
   int64_t width = g.size(-1), n = indices.numel();
   Tensor table = empty(Ints({a.rows, width}), g.dtype());
   Buckets buckets(indices.data<int64_t>(), n, a.rows);
@@ -161,6 +162,10 @@ constinit OpDef kEmbeddingBackward{
     .fields = kFields,
     .infer =
         [](const TypeRule& t) {
+          require_indices(t, 1);
+          require_rank(t, 0, 1);
+          require_shape(t, 0, looked_up_shape(t.in[1].shape, t.in[0].shape.back()));
+          require(t, t.attrs<EmbeddingAttrs>().rows >= 0, "rows must not be negative");
           t.out[0] = {t.in[0].dtype, false,
                       Shape{t.attrs<EmbeddingAttrs>().rows, t.in[0].shape.back()}};
         },
@@ -185,6 +190,9 @@ constinit OpDef kEmbedding{
     .fields = kFields,
     .infer =
         [](const TypeRule& t) {
+          require_indices(t, 1);
+          require_rank(t, 0, 2, 2);
+          require_rank(t, 1, 0, kMaxRank - 1);
           t.out[0] = {t.in[0].dtype, false, looked_up_shape(t.in[1].shape, t.in[0].shape[1])};
         },
     .eval = eval,

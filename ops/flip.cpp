@@ -2,6 +2,7 @@
 #include "ops/apply.h"
 #include "ops/copy.h"
 #include "ops/functions.h"
+#include "ops/requirements.h"
 
 namespace fluxion {
 
@@ -55,7 +56,13 @@ constinit OpDef kReverse{
     .space = Space::movement,
     .attr_bytes = sizeof(ReverseAttrs),
     .fields = kFields,
-    .infer = [](const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, t.in[0].shape}; },
+    .infer =
+        [](const TypeRule& t) {
+          Dims dims = t.attrs<ReverseAttrs>().dims;
+          std::sort(dims.v, dims.v + dims.n);
+          require_ascending(t, dims, t.in[0].shape.size());
+          t.out[0] = {t.in[0].dtype, false, t.in[0].shape};
+        },
     .eval = eval_reverse,
     .vjp = [](const Vjp& v) { v.result[0] = apply(v.op, v.attrs<ReverseAttrs>(), {v.grad[0]}); },
     .cost = [](std::span<const Type> in,

@@ -5,6 +5,7 @@
 #include "ops/functions.h"
 #include "ops/index.h"
 #include "ops/pad.h"
+#include "ops/requirements.h"
 #include "ops/scan.h"
 #include "ops/scatter.h"
 #include "tensor/threads.h"
@@ -57,7 +58,22 @@ struct Plan {
   static constexpr int64_t kNone[kMaxRank] = {};
 };
 
-void infer_gather(const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, t.in[1].shape}; }
+/// The index names places along the axis and lies within the other dims.
+void require_places(const TypeRule& t) {
+  Ints x = t.in[0].shape, index = t.in[1].shape;
+  int64_t axis = t.attrs<ScatterAttrs>().axis;
+  require_dim(t, axis, std::max<size_t>(x.size(), 1));
+  require_indices(t, 1);
+  require(t, x.size() == index.size(), "the index must have the rank of the first input");
+  for (size_t d = 0; d < x.size(); ++d)
+    require(t, static_cast<int64_t>(d) == axis || index[d] <= x[d],
+            "the index must lie within the other dims");
+}
+
+void infer_gather(const TypeRule& t) {
+  require_places(t);
+  t.out[0] = {t.in[0].dtype, false, t.in[1].shape};
+}
 
 void eval_gather(const Eval& e) {
   const Tensor& index = e.in[1];
@@ -72,7 +88,16 @@ void vjp_gather(const Vjp& v) {
       scatter_into_zeros(v.in[0].sizes(), v.attrs<ScatterAttrs>().axis, v.in[1], v.grad[0]);
 }
 
-void infer_scatter(const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, t.in[0].shape}; }
+void infer_scatter(const TypeRule& t) {
+  require_places(t);
+  Ints index = t.in[1].shape, source = t.in[2].shape;
+  bool fits = source.size() == index.size();
+  for (size_t d = 0; fits && d < index.size(); ++d) fits = index[d] <= source[d];
+  require(t, fits || element_count(source) == 1, "the source must cover the index");
+  auto combine = t.attrs<ScatterAttrs>().combine;
+  require(t, combine >= Combine::replace && combine <= Combine::minimum, "no way to combine");
+  t.out[0] = {t.in[0].dtype, false, t.in[0].shape};
+}
 
 void eval_scatter(const Eval& e) {
   const auto& a = e.attrs<ScatterAttrs>();

@@ -1,6 +1,7 @@
 // group_norm: groups of channels of each sample brought to mean 0 and variance 1 (Wu & He 2018).
 #include "ops/copy.h"
 #include "ops/norms.h"
+#include "ops/requirements.h"
 #include "tensor/thread_state.h"
 
 namespace fluxion {
@@ -86,6 +87,12 @@ struct Groups {
 };
 Groups groups_of(Ints shape, int64_t groups) {
   return {shape[0], groups, shape[1] / groups, element_count(shape.subspan(2))};
+}
+
+void require_groups(const TypeRule& t, size_t x, int64_t groups) {
+  require_floating(t, x);
+  require_rank(t, x, 2);
+  require(t, groups > 0 && t.in[x].shape[1] % groups == 0, "the groups must divide the channels");
 }
 
 /// One value per group as one per channel of each sample, dense.
@@ -210,9 +217,16 @@ constinit OpDef kGroupNormBackward{
     .fields = kNormGradFields,
     .infer =
         [](const TypeRule& t) {
-          Type w{t.attrs<NormGradAttrs>().has_weight ? t.in[4].dtype : t.in[1].dtype, false,
-                 Shape{t.in[1].shape[1]}};
-          t.out[0] = t.in[1], t.out[1] = w, t.out[2] = w;
+          const auto& a = t.attrs<NormGradAttrs>();
+          require_count(t, 4 + a.has_weight);
+          require_groups(t, 1, a.dims);
+          require_shape(t, 0, t.in[1].shape);
+          for (size_t i : {2, 3}) require_elements(t, i, t.in[1].shape[0] * a.dims);
+          if (a.has_weight) require_shape(t, 4, Shape{t.in[1].shape[1]});
+          Type w{a.has_weight ? t.in[4].dtype : t.in[1].dtype, false, Shape{t.in[1].shape[1]}};
+          if (a.want_input) t.out[0] = t.in[1];
+          if (a.want_weight) t.out[1] = w;
+          if (a.want_bias) t.out[2] = w;
         },
     .eval = eval_gradient,
     .composite = compose_gradient,
@@ -251,6 +265,10 @@ constinit OpDef kGroupNorm{
     .infer =
         [](const TypeRule& t) {
           const Type& x = t.in[0];
+          const auto& a = t.attrs<NormAttrs>();
+          require_count(t, 1 + a.has_weight + a.has_bias);
+          require_groups(t, 0, a.dims);
+          for (size_t i = 1; i < t.in.size(); ++i) require_shape(t, i, Shape{x.shape[1]});
           Type s{row_compute(x.dtype), false, Shape{x.shape[0], t.attrs<NormAttrs>().dims}};
           t.out[0] = {x.dtype, false, x.shape}, t.out[1] = s, t.out[2] = s;
         },

@@ -6,6 +6,7 @@
 #include "ops/copy.h"
 #include "ops/functions.h"
 #include "ops/promotion.h"
+#include "ops/requirements.h"
 #include "tensor/threads.h"
 
 namespace fluxion {
@@ -98,8 +99,21 @@ struct Plan {
   }
 };
 
+/// One index tensor per indexed dim, from input `first` on.
+void require_places(const TypeRule& t, const Dims& dims, size_t first) {
+  require(t, dims.size() > 0 && t.in.size() == first + dims.size(),
+          "there must be one index tensor per indexed dim");
+  require_ascending(t, dims, t.in[0].shape.size());
+  for (size_t i = first; i < t.in.size(); ++i) require_indices(t, i);
+  require(t,
+          t.in[0].shape.size() - dims.size() + index_space(t.op.name, t.in.subspan(first)).size() <=
+              kMaxRank,
+          "the result has too many dims");
+}
+
 void infer_index(const TypeRule& t) {
   const auto& a = t.attrs<IndexAttrs>();
+  require_places(t, a.dims, 1);
   Shape space = index_space(t.op.name, t.in.subspan(1));
   t.out[0] = {t.in[0].dtype, false, result_shape(a.dims, t.in[0].shape, space)};
 }
@@ -124,7 +138,13 @@ void vjp_index(const Vjp& v) {
   v.result[0] = put_at(none, {v.attrs<IndexAttrs>().dims, 1}, v.in.subspan(1), v.grad[0]);
 }
 
-void infer_put(const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, t.in[0].shape}; }
+void infer_put(const TypeRule& t) {
+  const auto& a = t.attrs<IndexAttrs>();
+  require_places(t, a.dims, 2);
+  Shape shape = result_shape(a.dims, t.in[0].shape, index_space(t.op.name, t.in.subspan(2)));
+  require(t, broadcasts_to(t.in[1].shape, shape), "the values must broadcast to the indexed shape");
+  t.out[0] = {t.in[0].dtype, false, t.in[0].shape};
+}
 
 /// The values dense in the shape of the indexing result, or a single element.
 Tensor rows_for(const OpDef& op, const Tensor& values, Ints shape, DType dtype,

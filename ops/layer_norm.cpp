@@ -1,5 +1,6 @@
 // layer_norm: rows of the trailing dims brought to mean 0 and variance 1 (Ba et al. 2016).
 #include "ops/norms.h"
+#include "ops/requirements.h"
 #include "tensor/thread_state.h"
 
 namespace fluxion {
@@ -176,10 +177,13 @@ constinit OpDef kLayerNormBackward{
     .infer =
         [](const TypeRule& t) {
           const auto& a = t.attrs<NormGradAttrs>();
+          require_count(t, 4 + a.has_weight);
+          require_norm_gradient(t, 2);
           const Type& x = t.in[1];
           Type w{a.has_weight ? t.in[4].dtype : x.dtype, false,
                  Shape(Ints(x.shape).last(static_cast<size_t>(a.dims)))};
-          t.out[0] = x, t.out[1] = w, t.out[2] = w;
+          if (a.want_input) t.out[0] = x;
+          if (a.want_weight || a.want_bias) t.out[1] = w, t.out[2] = w;
         },
     .eval = eval_gradient,
     .composite = compose_gradient,
@@ -217,6 +221,7 @@ constinit OpDef kLayerNorm{
     .infer =
         [](const TypeRule& t) {
           const Type& x = t.in[0];
+          require_norm(t);
           Type s{row_compute(x.dtype), false, statistics_shape(x.shape, t.attrs<NormAttrs>().dims)};
           t.out[0] = {x.dtype, false, x.shape}, t.out[1] = s, t.out[2] = s;
         },

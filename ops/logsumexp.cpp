@@ -5,6 +5,7 @@
 #include "ops/expr.h"
 #include "ops/functions.h"
 #include "ops/kernel_sink.h"
+#include "ops/requirements.h"
 #include "ops/rowwise.h"
 
 namespace fluxion {
@@ -89,20 +90,28 @@ constexpr SaveRule kSaveInputAndOutput[] = {{1, 1}};
 
 }  // namespace
 
-constinit OpDef kLogSumExpBackward{.name = "logsumexp_backward",
-                                   .doc = "g * exp(x - logsumexp).",
-                                   .inputs = 3,
-                                   .round = Round::fused,
-                                   .space = Space::rowwise,
-                                   .attr_bytes = sizeof(LogSumExp),
-                                   .fields = kLogSumExpFields,
-                                   .infer = [](const TypeRule& t) { t.out[0] = t.in[1]; },
-                                   .eval = eval_logsumexp_gradient,
-                                   .composite = compose_logsumexp_gradient,
-                                   .kernels = kernels_along<kLogSumExpGradients>,
-                                   .cost = rowwise_cost,
-                                   .samples = logsumexp_samples,
-                                   .max_ulp = 8};
+constinit OpDef kLogSumExpBackward{
+    .name = "logsumexp_backward",
+    .doc = "g * exp(x - logsumexp).",
+    .inputs = 3,
+    .round = Round::fused,
+    .space = Space::rowwise,
+    .attr_bytes = sizeof(LogSumExp),
+    .fields = kLogSumExpFields,
+    .infer =
+        [](const TypeRule& t) {
+          const auto& a = t.attrs<LogSumExp>();
+          require_dim(t, a.dim, std::max<size_t>(t.in[1].shape.size(), 1));
+          Shape entries = without_dim(t.in[1].shape, a.dim, a.keepdim);
+          for (size_t i : {0, 2}) require_shape(t, i, entries);
+          t.out[0] = t.in[1];
+        },
+    .eval = eval_logsumexp_gradient,
+    .composite = compose_logsumexp_gradient,
+    .kernels = kernels_along<kLogSumExpGradients>,
+    .cost = rowwise_cost,
+    .samples = logsumexp_samples,
+    .max_ulp = 8};
 
 constinit OpDef kLogSumExp{
     .name = "logsumexp",
@@ -114,6 +123,7 @@ constinit OpDef kLogSumExp{
     .infer =
         [](const TypeRule& t) {
           const auto& a = t.attrs<LogSumExp>();
+          require_dim(t, a.dim, std::max<size_t>(t.in[0].shape.size(), 1));
           t.out[0] = {t.in[0].dtype, false, without_dim(t.in[0].shape, a.dim, a.keepdim)};
         },
     .eval = eval_logsumexp,

@@ -10,6 +10,7 @@
 #include "ops/index.h"
 #include "ops/kernel_sink.h"
 #include "ops/promotion.h"
+#include "ops/requirements.h"
 #include "ops/rowwise.h"
 
 namespace fluxion {
@@ -100,6 +101,8 @@ constinit OpDef kMseLossBackward{
     .infer =
         [](const TypeRule& t) {
           check_reduction(t);
+          require_elements(t, 0, 1);
+          require_shape(t, 2, t.in[1].shape);
           t.out[0] = t.in[1];
         },
     .eval = eval_mse_gradient,
@@ -126,6 +129,7 @@ constinit OpDef kMseLoss{
     .infer =
         [](const TypeRule& t) {
           check_reduction(t);
+          require_shape(t, 1, t.in[0].shape);
           t.out[0] = {t.in[0].dtype, false, Shape{}};
         },
     .eval = eval_mse,

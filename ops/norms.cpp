@@ -1,4 +1,5 @@
 #include "ops/norms.h"
+#include "ops/requirements.h"
 
 namespace fluxion {
 
@@ -11,6 +12,28 @@ void check_same_shape(const char* op, const char* argument, const Tensor& t, Int
 }
 
 }  // namespace
+
+void require_norm(const TypeRule& t) {
+  const auto& a = t.attrs<NormAttrs>();
+  require_count(t, 1 + a.has_weight + a.has_bias);
+  require_floating(t, 0);
+  Ints x = t.in[0].shape;
+  require(t, a.dims > 0 && static_cast<size_t>(a.dims) <= x.size(), "there are not so many dims");
+  for (size_t i = 1; i < t.in.size(); ++i) require_shape(t, i, x.last(static_cast<size_t>(a.dims)));
+}
+
+void require_norm_gradient(const TypeRule& t, size_t statistics) {
+  const auto& a = t.attrs<NormGradAttrs>();
+  require_floating(t, 1);
+  Ints x = t.in[1].shape;
+  require_shape(t, 0, x);
+  require(t, a.dims > 0 && static_cast<size_t>(a.dims) <= x.size(), "there are not so many dims");
+  auto dims = static_cast<size_t>(a.dims);
+  for (size_t k = 0; k < statistics; ++k)
+    require_elements(t, 2 + k, element_count(x.first(x.size() - dims)));
+  if (a.has_weight) require_shape(t, 2 + statistics, x.last(dims));
+  require(t, a.want_input || a.want_weight || a.want_bias, "some gradient must be wanted");
+}
 
 Shape statistics_shape(Ints shape, int64_t dims) {
   Shape out(shape);

@@ -58,6 +58,10 @@ class NormInputs {
   size_t count_ = 1;
 };
 
+/// Type rules: x ends with normalized dims that weight and bias have too.
+void require_norm(const TypeRule& t);
+/// Type rules of the gradients: g, x, `statistics` tensors of one element per row, weight.
+void require_norm_gradient(const TypeRule& t, size_t statistics);
 /// x.shape with the last `dims` sizes 1.
 Shape statistics_shape(Ints shape, int64_t dims);
 /// Raises unless x is floating and ends with `normalized_shape`, which weight and bias have too.

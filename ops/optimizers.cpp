@@ -2,6 +2,7 @@
 #include "ops/optimizers.h"
 
 #include "ops/copy.h"
+#include "ops/requirements.h"
 #include "ops/rowwise.h"
 #include "tensor/thread_state.h"
 #include "tensor/threads.h"
@@ -81,6 +82,18 @@ void emit_step(const OpDef& op, KernelSink& sink, const StepBody& body) {
       std::vector<loops::Elem> in(body.tensors, t), out(body.tensors - 1, t);
       return loops::elementwise(std::move(symbol), in, out, t, 0u, body.scalar);
     });
+}
+
+void require_step(const TypeRule& t, std::span<const StepBody> bodies) {
+  const StepBody* body = nullptr;
+  for (const StepBody& b : bodies)
+    if (b.variant == t.attrs<StepAttrs>().variant) body = &b;
+  if (!body) fail_rule(t, "there is no such variant");
+  require_count(t, body->tensors);
+  for (size_t i = 0; i < t.in.size(); ++i) {
+    require_floating(t, i);
+    require_shape(t, i, t.in[0].shape);
+  }
 }
 
 void eval_step(const Eval& e) {

@@ -25,6 +25,8 @@ struct StepBody {
   void (*composite)(const Eval&);
 };
 
+/// What the type rule of a step requires: a known variant, its tensors, all of one shape.
+void require_step(const TypeRule&, std::span<const StepBody>);
 void emit_step(const OpDef&, KernelSink&, const StepBody&);
 void eval_step(const Eval&);
 /// The body's meaning in other ops, by the variant in the attributes.

@@ -5,6 +5,7 @@
 #include "ops/copy.h"
 #include "ops/functions.h"
 #include "ops/index.h"
+#include "ops/requirements.h"
 
 namespace fluxion {
 
@@ -35,6 +36,11 @@ Shape padded_shape(Ints x, const PadAttrs& a) {
 }
 
 void infer_pad(const TypeRule& t) {
+  const auto& a = t.attrs<PadAttrs>();
+  Ints x = t.in[0].shape;
+  require(t, a.low.size() == x.size() && a.high.size() == x.size(), "every dim must be named");
+  for (size_t d = 0; d < x.size(); ++d)
+    require(t, a.low[d] >= -x[d] && a.high[d] >= -x[d], "more is removed than there is");
   t.out[0] = {t.in[0].dtype, false, padded_shape(t.in[0].shape, t.attrs<PadAttrs>())};
 }
 

@@ -5,6 +5,7 @@
 #include "ops/copy.h"
 #include "ops/elementwise.h"
 #include "ops/functions.h"
+#include "ops/requirements.h"
 #include "tensor/thread_state.h"
 #include "tensor/threads.h"
 
@@ -99,6 +100,16 @@ void eval_avg_gradient(const Eval& e) {
   deliver(e.out[0], gx, e.in[0].dtype());
 }
 
+/// Places come from max_pool, or from a file.
+void check_places(const Tensor& place, int64_t plane) {
+  const auto* at = place.data<int64_t>();
+  int64_t most = -1;
+  for (int64_t i = 0; i < place.numel(); ++i) most = std::max(most, at[i]);
+  if (most >= plane)
+    fail(ErrorKind::index, "max_pool_gradient: place {} is out of range for {} elements", most,
+         plane);
+}
+
 void eval_max_gradient(const Eval& e) {
   const auto& a = e.attrs<PoolAttrs>();
   Tensor g = computed(e.in[0]), place = dense(e.in[1]), gx;
@@ -106,6 +117,7 @@ void eval_max_gradient(const Eval& e) {
     NoGrad plain;
     gx = zeros(Shape{g.sizes()[0], g.sizes()[1], a.h, a.w}, g.dtype());
   }
+  check_places(place, a.h * a.w);
   if (g.numel())
     kernels::max_pool_gradient(kernel_context(), shape_of(a, g), g.data(), place.data<int64_t>(),
                                gx.data());
@@ -120,8 +132,30 @@ void vjp_max_gradient(const Vjp& v) {
   v.result[0] = reshape(gather(planes, 2, places), y);
 }
 
+/// Windows that start within the image, or in the padding before it.
+void require_pool(const TypeRule& t) {
+  const auto& a = t.attrs<PoolAttrs>();
+  for (size_t i = 0; i < t.in.size(); ++i) require_rank(t, i, 4, 4);
+  require_floating(t, 0);
+  for (int64_t v : {a.kh, a.kw, a.stride_h, a.stride_w, a.dilation_h, a.dilation_w})
+    require(t, v > 0 && moderate(v), "windows, strides and dilations must be positive");
+  for (int64_t v : {a.pad_h, a.pad_w, a.oh, a.ow, a.h, a.w})
+    require(t, v >= 0 && moderate(v), "paddings and sizes must not be negative");
+  require(t,
+          a.dilation_h * (a.kh - 1) < a.h + 2 * a.pad_h &&
+              a.dilation_w * (a.kw - 1) < a.w + 2 * a.pad_w,
+          "a window must fit into the padded image");
+  require(t, __int128{a.h} * a.w < INT32_MAX, "the image is too large");
+  require(t, (a.oh - 1) * a.stride_h <= a.h + a.pad_h && (a.ow - 1) * a.stride_w <= a.w + a.pad_w,
+          "the windows must start within the image");
+}
+
 void infer_gradient(const TypeRule& t) {
   const auto& a = t.attrs<PoolAttrs>();
+  require_pool(t);
+  for (size_t i = 0; i < t.in.size(); ++i)
+    require_shape(t, i, Shape{t.in[0].shape[0], t.in[0].shape[1], a.oh, a.ow});
+  if (t.in.size() > 1) require(t, t.in[1].dtype == DType::i64, "the places must be i64");
   t.out[0] = {t.in[0].dtype, false, Shape{t.in[0].shape[0], t.in[0].shape[1], a.h, a.w}};
 }
 
@@ -158,7 +192,10 @@ constinit OpDef kMaxPool =
              .outputs = 2,
              .infer =
                  [](const TypeRule& t) {
-                   Shape s = pooled(t.attrs<PoolAttrs>(), t.in[0].shape);
+                   const auto& a = t.attrs<PoolAttrs>();
+                   require_pool(t);
+                   require_shape(t, 0, Shape{t.in[0].shape[0], t.in[0].shape[1], a.h, a.w});
+                   Shape s = pooled(a, t.in[0].shape);
                    t.out[0] = {t.in[0].dtype, false, s};
                    t.out[1] = {DType::i64, false, s};
                  },
@@ -183,7 +220,10 @@ constinit OpDef kAvgPool =
              .doc = "The mean of each window.",
              .infer =
                  [](const TypeRule& t) {
-                   t.out[0] = {t.in[0].dtype, false, pooled(t.attrs<PoolAttrs>(), t.in[0].shape)};
+                   const auto& a = t.attrs<PoolAttrs>();
+                   require_pool(t);
+                   require_shape(t, 0, Shape{t.in[0].shape[0], t.in[0].shape[1], a.h, a.w});
+                   t.out[0] = {t.in[0].dtype, false, pooled(a, t.in[0].shape)};
                  },
              .eval = eval_avg,
              .vjp =

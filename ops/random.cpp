@@ -8,6 +8,7 @@
 #include "ops/elementwise.h"
 #include "ops/functions.h"
 #include "ops/kernel_sink.h"
+#include "ops/requirements.h"
 
 namespace fluxion {
 
@@ -101,8 +102,16 @@ void eval_bernoulli(const Eval& e) {
   run_random({e.op, p.dtype(), uniform_streams(p.dtype()), e.in[1], {&p, &d.dense()}});
 }
 
+void require_draw_shape(const TypeRule& t, Ints shape) {
+  require(t, std::ranges::all_of(shape, [](int64_t s) { return s >= 0; }),
+          "sizes must not be negative");
+}
+
 void infer_draw(const TypeRule& t) {
   const auto& a = t.attrs<DrawAttrs>();
+  require_state(t, 0);
+  require_draw_shape(t, a.shape);
+  require(t, is_floating(static_cast<DType>(a.dtype)), "the dtype must be floating");
   t.out[0] = {static_cast<DType>(a.dtype), false, Shape(a.shape)};
 }
 
@@ -186,7 +195,12 @@ constinit OpDef kBernoulli{
     .name = "bernoulli",
     .doc = "1 with probability p, else 0, of (p, state).",
     .inputs = 2,
-    .infer = [](const TypeRule& t) { t.out[0] = t.in[0]; },
+    .infer =
+        [](const TypeRule& t) {
+          require_floating(t, 0);
+          require_state(t, 1);
+          t.out[0] = t.in[0];
+        },
     .eval = eval_bernoulli,
     .vjp = [](const Vjp& v) { v.result[0] = zeros(v.in[0].sizes(), v.in[0].dtype()); },
     .kernels = [](const OpDef& op,
@@ -200,25 +214,32 @@ constinit OpDef kBernoulli{
           }
         }};
 
-constinit OpDef kRandint{.name = "random_integers",
-                         .doc = "Uniform int64 in [low, low + range).",
-                         .attr_bytes = sizeof(RandintAttrs),
-                         .fields = kRandintFields,
-                         .infer =
-                             [](const TypeRule& t) {
-                               t.out[0] = {DType::i64, false, Shape(t.attrs<RandintAttrs>().shape)};
-                             },
-                         .eval = eval_randint,
-                         .kernels = randint_kernels,
-                         .cost = cheap_cost,
-                         .samples =
-                             [](const OpDef&, SampleSink& sink) {
-                               for (int64_t range : {int64_t{7}, int64_t{1} << 40}) {
-                                 RandintAttrs a{-3, range, {3, 35}};
-                                 const SampleSink::Input in[] = {state_input()};
-                                 sink.add(in, &a, sizeof a);
-                               }
-                             }};
+constinit OpDef kRandint{
+    .name = "random_integers",
+    .doc = "Uniform int64 in [low, low + range).",
+    .attr_bytes = sizeof(RandintAttrs),
+    .fields = kRandintFields,
+    .infer =
+        [](const TypeRule& t) {
+          const auto& a = t.attrs<RandintAttrs>();
+          require_state(t, 0);
+          require_draw_shape(t, a.shape);
+          int64_t most;
+          require(t, a.range > 0 && !__builtin_add_overflow(a.low, a.range - 1, &most),
+                  "the range must be positive and end within 64 bits");
+          t.out[0] = {DType::i64, false, Shape(a.shape)};
+        },
+    .eval = eval_randint,
+    .kernels = randint_kernels,
+    .cost = cheap_cost,
+    .samples =
+        [](const OpDef&, SampleSink& sink) {
+          for (int64_t range : {int64_t{7}, int64_t{1} << 40}) {
+            RandintAttrs a{-3, range, {3, 35}};
+            const SampleSink::Input in[] = {state_input()};
+            sink.add(in, &a, sizeof a);
+          }
+        }};
 
 namespace {
 

@@ -4,6 +4,7 @@
 #include "ops/elementwise.h"
 #include "ops/kernel_sink.h"
 #include "ops/random.h"
+#include "ops/requirements.h"
 #include "tensor/thread_generator.h"
 #include "tensor/thread_state.h"
 #include "tensor/threads.h"
@@ -97,6 +98,9 @@ constinit OpDef kRngBits{.name = "rng_bits",
                          .fields = kFields,
                          .infer =
                              [](const TypeRule& t) {
+                               require_state(t, 0);
+                               for (int64_t s : Ints(t.attrs<BitsAttrs>().shape))
+                                 require(t, s >= 0, "sizes must not be negative");
                                t.out[0] = {DType::i32, false, Shape(t.attrs<BitsAttrs>().shape)};
                              },
                          .eval = eval,

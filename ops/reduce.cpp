@@ -7,6 +7,7 @@
 #include "ops/elementwise.h"
 #include "ops/functions.h"
 #include "ops/kernel_sink.h"
+#include "ops/requirements.h"
 #include "tensor/thread_state.h"
 #include "tensor/threads.h"
 
@@ -188,6 +189,13 @@ Shape reduced_shape(Ints shape, const ReduceAttrs& a) {
     out.push_back(gone ? 1 : shape[d]);
   }
   return out;
+}
+
+void require_reduction(const TypeRule& t) {
+  const auto& a = t.attrs<ReduceAttrs>();
+  size_t rank = t.in[0].shape.size();
+  require_ascending(t, a.dims, rank);
+  require(t, rank == 0 || a.dims.size() > 0, "some dim must be reduced");
 }
 
 void run_reduction(const OpDef& op, const ReduceAttrs& a, const Tensor& x,

@@ -28,6 +28,8 @@ enum ReduceVariant : uint8_t { kByRows = 0, kByColumns = 1 };
 /// Resolves `dim` (none or empty: all dims). Raises for repeated or out-of-range dims.
 ReduceAttrs reduce_attrs(const char* op, const Tensor& x, OptInts dim, bool keepdim);
 Shape reduced_shape(Ints shape, const ReduceAttrs& a);
+/// What the type rule of a reduction requires.
+void require_reduction(const TypeRule& t);
 
 /// Brings x to [outer, red, inner] (columns) or [rows, n] (rows) and calls the op's kernel for its dtype.
 void run_reduction(const OpDef& op, const ReduceAttrs& a, const Tensor& x,

@@ -4,6 +4,7 @@
 #include "ops/copy.h"
 #include "ops/elementwise.h"
 #include "ops/functions.h"
+#include "ops/requirements.h"
 
 namespace fluxion {
 
@@ -37,7 +38,36 @@ Tensor region_in(const Tensor& laid, const Region& r) {
   return alias(laid, r.sizes, r.strides, laid.storage_offset() + r.offset);
 }
 
+/// Where elements lie relative to the first: [low, high]. Nothing for a tensor without elements.
+struct Reach {
+  __int128 low = 0, high = 0;
+  Reach(Ints sizes, Ints strides) {
+    for (size_t d = 0; d < sizes.size(); ++d) {
+      __int128 end = static_cast<__int128>(sizes[d] - 1) * strides[d];
+      (end < 0 ? low : high) += end;
+    }
+  }
+};
+
+/// The region must lie within memory laid out with the base's strides.
+void require_region(const TypeRule& t, const Region& r, Ints base) {
+  require(t, r.base_strides.size() == base.size() && r.sizes.size() == r.strides.size(),
+          "strides must be as many as sizes");
+  auto bounded = [](Ints v) { return std::ranges::all_of(v, moderate); };
+  require(t, bounded(r.base_strides) && bounded(r.strides), "strides are out of range");
+  require(t, std::ranges::all_of(Ints(r.sizes), [](int64_t s) { return s >= 0; }),
+          "sizes must not be negative");
+  if (element_count(r.sizes) == 0)
+    return require(t, r.offset == 0 || moderate(r.offset), "the offset is out of range");
+  require(t, element_count(base) > 0, "there is no region in a tensor without elements");
+  Reach whole(base, r.base_strides), part(r.sizes, r.strides);
+  require(t, whole.high - whole.low < INT32_MAX * __int128{16384}, "the base is too large");
+  require(t, part.low + r.offset >= whole.low && part.high + r.offset <= whole.high,
+          "the region must lie within the base");
+}
+
 void infer_take(const TypeRule& t) {
+  require_region(t, t.attrs<Region>(), t.in[0].shape);
   t.out[0] = {t.in[0].dtype, false, Shape(t.attrs<Region>().sizes)};
 }
 
@@ -52,6 +82,12 @@ void vjp_take(const Vjp& v) {
 }
 
 void infer_embed(const TypeRule& t) {
+  const auto& a = t.attrs<Embedding>();
+  require(t, std::ranges::all_of(Ints(a.base_sizes), [](int64_t s) { return s >= 0; }),
+          "sizes must not be negative");
+  require_region(t, a.region, a.base_sizes);
+  require(t, broadcasts_to(t.in[0].shape, a.region.sizes),
+          "the value must have the region's shape");
   t.out[0] = {t.in[0].dtype, false, Shape(t.attrs<Embedding>().base_sizes)};
 }
 
@@ -66,7 +102,12 @@ void eval_embed(const Eval& e) {
   else e.out[0] = whole;
 }
 
-void infer_put(const TypeRule& t) { t.out[0] = t.in[0]; }
+void infer_put(const TypeRule& t) {
+  const auto& r = t.attrs<Region>();
+  require_region(t, r, t.in[0].shape);
+  require(t, broadcasts_to(t.in[1].shape, r.sizes), "the value must have the region's shape");
+  t.out[0] = t.in[0];
+}
 
 void eval_put(const Eval& e) {
   Tensor whole = laid_out(e.in[0], e.attrs<Region>(), true);

@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "ops/norms.h"
+#include "ops/requirements.h"
 #include "tensor/thread_state.h"
 
 namespace fluxion {
@@ -135,10 +136,14 @@ constinit OpDef kRmsNormBackward{
     .infer =
         [](const TypeRule& t) {
           const auto& a = t.attrs<NormGradAttrs>();
+          require_count(t, 3 + a.has_weight);
+          require_norm_gradient(t, 1);
+          require(t, !a.want_bias, "there is no bias");
           const Type& x = t.in[1];
-          t.out[0] = x;
-          t.out[1] = {a.has_weight ? t.in[3].dtype : x.dtype, false,
-                      Shape(Ints(x.shape).last(static_cast<size_t>(a.dims)))};
+          if (a.want_input) t.out[0] = x;
+          if (a.want_weight)
+            t.out[1] = {a.has_weight ? t.in[3].dtype : x.dtype, false,
+                        Shape(Ints(x.shape).last(static_cast<size_t>(a.dims)))};
         },
     .eval = eval_gradient,
     .composite = compose_gradient,
@@ -173,6 +178,8 @@ constinit OpDef kRmsNorm{
     .infer =
         [](const TypeRule& t) {
           const Type& x = t.in[0];
+          require_norm(t);
+          require(t, !t.attrs<NormAttrs>().has_bias, "there is no bias");
           t.out[0] = {x.dtype, false, x.shape};
           t.out[1] = {row_compute(x.dtype), false,
                       statistics_shape(x.shape, t.attrs<NormAttrs>().dims)};

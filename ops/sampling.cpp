@@ -7,6 +7,7 @@
 #include "ops/elementwise.h"
 #include "ops/functions.h"
 #include "ops/random.h"
+#include "ops/requirements.h"
 #include "tensor/threads.h"
 
 namespace fluxion {
@@ -117,23 +118,25 @@ void eval_multinomial(const Eval& e) {
 
 }  // namespace
 
-constinit OpDef kPermutation{.name = "random_permutation",
-                             .doc = "A random order of 0 .. n - 1.",
-                             .attr_bytes = sizeof(PermutationAttrs),
-                             .fields = kPermutationFields,
-                             .infer =
-                                 [](const TypeRule& t) {
-                                   t.out[0] = {DType::i64, false,
-                                               Shape{t.attrs<PermutationAttrs>().n}};
-                                 },
-                             .eval = eval_permutation,
-                             .cost = cheap_cost,
-                             .samples =
-                                 [](const OpDef&, SampleSink& sink) {
-                                   PermutationAttrs a{17};
-                                   const SampleSink::Input in[] = {{Shape{2}, DType::i64, 0, 1000}};
-                                   sink.add(in, &a, sizeof a);
-                                 }};
+constinit OpDef kPermutation{
+    .name = "random_permutation",
+    .doc = "A random order of 0 .. n - 1.",
+    .attr_bytes = sizeof(PermutationAttrs),
+    .fields = kPermutationFields,
+    .infer =
+        [](const TypeRule& t) {
+          require_state(t, 0);
+          require(t, t.attrs<PermutationAttrs>().n >= 0, "the length must not be negative");
+          t.out[0] = {DType::i64, false, Shape{t.attrs<PermutationAttrs>().n}};
+        },
+    .eval = eval_permutation,
+    .cost = cheap_cost,
+    .samples =
+        [](const OpDef&, SampleSink& sink) {
+          PermutationAttrs a{17};
+          const SampleSink::Input in[] = {{Shape{2}, DType::i64, 0, 1000}};
+          sink.add(in, &a, sizeof a);
+        }};
 
 constinit OpDef kMultinomial{
     .name = "multinomial",
@@ -143,6 +146,11 @@ constinit OpDef kMultinomial{
     .fields = kMultinomialFields,
     .infer =
         [](const TypeRule& t) {
+          require_rank(t, 0, 1);
+          require_floating(t, 0);
+          require_state(t, 1);
+          require(t, t.attrs<MultinomialAttrs>().samples >= 0, "samples must not be negative");
+          require(t, t.in[0].shape.back() > 0, "there must be a category");
           Shape shape = t.in[0].shape;
           shape.back() = t.attrs<MultinomialAttrs>().samples;
           t.out[0] = {DType::i64, false, shape};

@@ -5,6 +5,7 @@
 #include "ops/copy.h"
 #include "ops/functions.h"
 #include "ops/pad.h"
+#include "ops/requirements.h"
 #include "ops/scan.h"
 #include "ops/scatter.h"
 #include "tensor/threads.h"
@@ -121,7 +122,15 @@ void vjp_extremum(const Vjp& v) {
         scatter_into_zeros(v.in[0].sizes(), v.attrs<ScanAttrs>().axis, v.out[1], v.grad[0]);
 }
 
-void infer_same(const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, t.in[0].shape}; }
+void infer_same(const TypeRule& t) {
+  require_dim(t, t.attrs<ScanAttrs>().axis, t.in[0].shape.size());
+  for (const Type& in : t.in)
+    require(t, in.dtype == t.in[0].dtype && in.shape == t.in[0].shape,
+            "the inputs must have one type");
+  if (t.in.size() > 1) require_floating(t, 0);
+  require(t, t.out.size() > 1 || t.in[0].dtype != DType::bool_, "bools have no sums");
+  t.out[0] = {t.in[0].dtype, false, t.in[0].shape};
+}
 void infer_pair(const TypeRule& t) {
   infer_same(t);
   t.out[1] = {DType::i64, false, t.in[0].shape};

@@ -5,6 +5,7 @@
 #include "ops/functions.h"
 #include "ops/index.h"
 #include "ops/promotion.h"
+#include "ops/requirements.h"
 #include "ops/scatter.h"
 #include "tensor/threads.h"
 
@@ -22,6 +23,14 @@ constexpr Field kFields[] = {
 };
 
 void infer_search(const TypeRule& t) {
+  Ints sequence = t.in[0].shape, values = t.in[1].shape;
+  require_rank(t, 0, 1);
+  require(t, t.in[0].dtype == t.in[1].dtype, "both inputs must have one dtype");
+  size_t outer = sequence.size() - 1;
+  require(t,
+          outer == 0 || (values.size() == sequence.size() &&
+                         std::ranges::equal(values.first(outer), sequence.first(outer))),
+          "the values must have the dims of the sequences but the last");
   t.out[0] = {static_cast<DType>(t.attrs<SearchAttrs>().dtype), false, t.in[1].shape};
 }
 

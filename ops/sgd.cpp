@@ -51,6 +51,7 @@ constinit OpDef kSgdStep{
     .fields = kFields,
     .infer =
         [](const TypeRule& t) {
+          require_step(t, kBodies);
           t.out[0] = t.in[0];
           if (t.in.size() > 2) t.out[1] = t.in[2];
         },

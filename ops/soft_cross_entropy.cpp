@@ -1,6 +1,7 @@
 // Cross entropy of logits with class probabilities, and what both kinds of targets share.
 #include "ops/copy.h"
 #include "ops/cross_entropy.h"
+#include "ops/requirements.h"
 #include "tensor/thread_state.h"
 
 namespace fluxion {
@@ -127,6 +128,17 @@ void compose_gradient(const Eval& e) {
                      e.in[1].dtype());
 }
 
+/// Logits, then probabilities of their shape; a weight per class.
+void require_soft_classes(const TypeRule& t, size_t logits, size_t weight) {
+  const auto& a = t.attrs<CrossEntropyAttrs>();
+  require_rank(t, logits, 1);
+  require_floating(t, logits);
+  Ints x = t.in[logits].shape;
+  require_shape(t, logits + 1, x);
+  if (a.has_weight) require_shape(t, weight, Shape{x[x.size() > 1 ? 1 : 0]});
+  require(t, a.reduction >= 0 && a.reduction <= 2, "no such reduction");
+}
+
 constexpr SaveRule kSaves[] = {{7, 2}, {7, 2}, {7, 2}};
 
 void vjp(const Vjp& v);
@@ -159,7 +171,17 @@ constinit OpDef kSoftCrossEntropyBackward{
     .space = Space::rowwise,
     .attr_bytes = sizeof(CrossEntropyAttrs),
     .fields = kCrossEntropyFields,
-    .infer = [](const TypeRule& t) { t.out[0] = t.in[1]; },
+    .infer =
+        [](const TypeRule& t) {
+          require_count(t, 4 + t.attrs<CrossEntropyAttrs>().has_weight);
+          require_soft_classes(t, 1, 4);
+          Ints x = t.in[1].shape;
+          Shape entries = without_dim(x, x.size() > 1 ? 1 : 0, false);
+          require_shape(t, 3, entries);
+          require_elements(t, 0,
+                           t.attrs<CrossEntropyAttrs>().reduction ? 1 : element_count(entries));
+          t.out[0] = t.in[1];
+        },
     .eval = eval_gradient,
     .composite = compose_gradient,
     .kernels = kernels_along<kGradient>,
@@ -180,6 +202,8 @@ constinit OpDef kSoftCrossEntropy{
     .infer =
         [](const TypeRule& t) {
           const Type& x = t.in[0];
+          require_count(t, 2 + t.attrs<CrossEntropyAttrs>().has_weight);
+          require_soft_classes(t, 0, 2);
           Shape entries = without_dim(x.shape, x.shape.size() > 1 ? 1 : 0, false);
           t.out[0] = {x.dtype, false, t.attrs<CrossEntropyAttrs>().reduction ? Shape{} : entries};
           t.out[1] = {row_compute(x.dtype), false, entries};

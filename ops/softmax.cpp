@@ -4,6 +4,7 @@
 #include "ops/expr.h"
 #include "ops/functions.h"
 #include "ops/kernel_sink.h"
+#include "ops/requirements.h"
 #include "ops/rowwise.h"
 
 namespace fluxion {
@@ -76,7 +77,11 @@ void eval_same_shape(const Eval& e) {
   else run(e.op, P, compute, a, {&e.in[0], &e.in[1], &e.out[0]});
 }
 
-void infer_same_shape(const TypeRule& t) { t.out[0] = t.in.back(); }
+void infer_same_shape(const TypeRule& t) {
+  require_dim(t, t.attrs<Along>().dim, std::max<size_t>(t.in.back().shape.size(), 1));
+  require_shape(t, 0, t.in.back().shape);
+  t.out[0] = t.in.back();
+}
 
 // The meanings in other ops.
 

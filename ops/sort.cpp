@@ -4,6 +4,7 @@
 #include "ops/apply.h"
 #include "ops/copy.h"
 #include "ops/functions.h"
+#include "ops/requirements.h"
 #include "ops/scatter.h"
 #include "tensor/threads.h"
 
@@ -99,7 +100,8 @@ void eval_median(const Eval& e) {
   });
 }
 
-void infer_lines(const TypeRule& t, int64_t axis, int64_t count) {
+void infer_lines(const TypeRule& t, int64_t axis, int64_t count, int64_t least = 0) {
+  require(t, t.in[0].shape[axis] >= least, "the dim is too short");
   Shape shape = t.in[0].shape;
   shape[axis] = count;
   t.out[0] = {t.in[0].dtype, false, shape};
@@ -138,7 +140,9 @@ constinit OpDef kSort{
     .fields = kSortFields,
     .infer =
         [](const TypeRule& t) {
-          infer_lines(t, t.attrs<OrderAttrs>().axis, t.in[0].shape[t.attrs<OrderAttrs>().axis]);
+          int64_t axis = t.attrs<OrderAttrs>().axis;
+          require_dim(t, axis, t.in[0].shape.size());
+          infer_lines(t, axis, t.in[0].shape[axis]);
         },
     .eval = eval_sort,
     .vjp = vjp_lines<OrderAttrs>,
@@ -153,7 +157,12 @@ constinit OpDef kTopk{
     .fields = kTopkFields,
     .infer =
         [](const TypeRule& t) {
-          infer_lines(t, t.attrs<OrderAttrs>().axis, t.attrs<OrderAttrs>().count);
+          const auto& a = t.attrs<OrderAttrs>();
+          require_dim(t, a.axis, t.in[0].shape.size());
+          int64_t n = t.in[0].shape[a.axis];
+          require(t, a.skip >= 0 && a.count >= 0 && a.skip <= n && a.count <= n - a.skip,
+                  "there are not so many ranks");
+          infer_lines(t, a.axis, a.count);
         },
     .eval = eval_topk,
     .vjp = vjp_lines<OrderAttrs>,
@@ -167,7 +176,11 @@ constinit OpDef kMedian{
     .outputs = 2,
     .attr_bytes = sizeof(MedianAttrs),
     .fields = kMedianFields,
-    .infer = [](const TypeRule& t) { infer_lines(t, t.attrs<MedianAttrs>().axis, 1); },
+    .infer =
+        [](const TypeRule& t) {
+          require_dim(t, t.attrs<MedianAttrs>().axis, t.in[0].shape.size());
+          infer_lines(t, t.attrs<MedianAttrs>().axis, 1, 1);
+        },
     .eval = eval_median,
     .vjp = vjp_lines<MedianAttrs>,
     .saves = kSaveIndices,

@@ -63,6 +63,7 @@ constinit OpDef kVar{
     .fields = kReduceFields,
     .infer =
         [](const TypeRule& t) {
+          require_reduction(t);
           t.out[0] = {t.in[0].dtype, false, reduced_shape(t.in[0].shape, t.attrs<ReduceAttrs>())};
         },
     .eval =

@@ -71,6 +71,7 @@ void fold_kernels(const OpDef& op, KernelSink& sink) {
 }
 
 void infer_fold(const TypeRule& t) {
+  require_reduction(t);
   t.out[0] = {result_of(fold_of(t.op), t.in[0].dtype), false,
               reduced_shape(t.in[0].shape, t.attrs<ReduceAttrs>())};
 }

@@ -4,6 +4,7 @@
 #include "ops/apply.h"
 #include "ops/copy.h"
 #include "ops/functions.h"
+#include "ops/requirements.h"
 #include "tensor/threads.h"
 
 namespace fluxion {
@@ -77,7 +78,14 @@ constinit OpDef kTriangle{
     .space = Space::rowwise,
     .attr_bytes = sizeof(TriangleAttrs),
     .fields = kFields,
-    .infer = [](const TypeRule& t) { t.out[0] = {t.in[0].dtype, false, t.in[0].shape}; },
+    .infer =
+        [](const TypeRule& t) {
+          require_rank(t, 0, 2);
+          int64_t diagonal = t.attrs<TriangleAttrs>().diagonal;
+          require(t, diagonal > INT64_MIN / 2 && diagonal < INT64_MAX / 2,
+                  "the diagonal is out of range");
+          t.out[0] = {t.in[0].dtype, false, t.in[0].shape};
+        },
     .eval = eval_triangle,
     .vjp = [](const Vjp& v) { v.result[0] = apply(v.op, v.attrs<TriangleAttrs>(), {v.grad[0]}); },
     .cost = [](std::span<const Type> in,

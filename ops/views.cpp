@@ -1,5 +1,7 @@
 #include "ops/views.h"
 
+#include <algorithm>
+
 #include "base/checked.h"
 #include "ops/apply.h"
 #include "ops/copy.h"
@@ -7,6 +9,7 @@
 #include "ops/functions.h"
 #include "ops/promotion.h"
 #include "ops/region.h"
+#include "ops/requirements.h"
 #include "tensor/thread_state.h"
 
 namespace fluxion {
@@ -112,6 +115,21 @@ void infer_shape(const TypeRule& t) {
   t.out[0] = {t.in[0].dtype, t.in[0].weak, Shape(t.attrs<ShapeAttrs>().shape)};
 }
 
+void infer_reshape(const TypeRule& t) {
+  Ints shape = t.attrs<ShapeAttrs>().shape;
+  require(t, std::ranges::all_of(shape, [](int64_t s) { return s >= 0; }),
+          "sizes must not be negative");
+  require(t, element_count(shape) == element_count(t.in[0].shape),
+          "the shape must have as many elements as the input");
+  infer_shape(t);
+}
+
+void infer_expand(const TypeRule& t) {
+  require(t, broadcasts_to(t.in[0].shape, t.attrs<ShapeAttrs>().shape),
+          "only dims of size 1 expand");
+  infer_shape(t);
+}
+
 /// As view_strides; a row-major tensor always fits.
 bool strides_as(const Tensor& x, Ints shape, int64_t* out) {
   if (!x.is_contiguous()) return view_strides(x.sizes(), x.strides(), shape, out);
@@ -145,6 +163,10 @@ void eval_expand(const Eval& e) {
 }
 
 void infer_permute(const TypeRule& t) {
+  Dims dims = t.attrs<PermuteAttrs>().dims;
+  std::sort(dims.v, dims.v + dims.n);
+  require_ascending(t, dims, t.in[0].shape.size());
+  require(t, dims.size() == t.in[0].shape.size(), "every dim must be named once");
   Shape s;
   for (int64_t d : Ints(t.attrs<PermuteAttrs>().dims)) s.push_back(t.in[0].shape[d]);
   t.out[0] = {t.in[0].dtype, t.in[0].weak, s};
@@ -170,6 +192,12 @@ void vjp_permute(const Vjp& v) {
 
 void infer_slice(const TypeRule& t) {
   const auto& a = t.attrs<SliceAttrs>();
+  require_dim(t, a.dim, t.in[0].shape.size());
+  auto last = static_cast<__int128>(a.start) + static_cast<__int128>(a.length - 1) * a.step;
+  int64_t n = t.in[0].shape[a.dim];
+  require(t, a.length >= 0 && a.step != 0 && moderate(a.step), "no slice of a tensor");
+  require(t, a.length == 0 || (a.start >= 0 && a.start < n && last >= 0 && last < n),
+          "the slice must lie within its dim");
   t.out[0] = t.in[0];
   t.out[0].shape[a.dim] = a.length;
 }
@@ -196,6 +224,9 @@ void vjp_slice(const Vjp& v) {
 }
 
 void infer_select(const TypeRule& t) {
+  const auto& a = t.attrs<SelectAttrs>();
+  require_dim(t, a.dim, t.in[0].shape.size());
+  require(t, a.index >= 0 && a.index < t.in[0].shape[a.dim], "the index must lie within its dim");
   t.out[0] = t.in[0];
   t.out[0].shape.erase(t.attrs<SelectAttrs>().dim);
 }
@@ -240,7 +271,7 @@ constinit OpDef kReshape =
              .doc = "The same elements in row-major order under another shape.",
              .attr_bytes = sizeof(ShapeAttrs),
              .fields = kShapeFields,
-             .infer = infer_shape,
+             .infer = infer_reshape,
              .eval = eval_reshape,
              .vjp = [](const Vjp& v) { v.result[0] = reshape(v.grad[0], v.in[0].sizes()); }});
 constinit OpDef kExpand =
@@ -248,7 +279,7 @@ constinit OpDef kExpand =
              .doc = "Broadcast to a larger shape.",
              .attr_bytes = sizeof(ShapeAttrs),
              .fields = kShapeFields,
-             .infer = infer_shape,
+             .infer = infer_expand,
              .eval = eval_expand,
              .vjp = [](const Vjp& v) { v.result[0] = sum_to_size(v.grad[0], v.in[0].sizes()); }});
 constinit OpDef kPermute = view_op({.name = "permute",

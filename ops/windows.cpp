@@ -4,6 +4,7 @@
 #include "ops/functions.h"
 #include "ops/index.h"
 #include "ops/pad.h"
+#include "ops/requirements.h"
 #include "ops/views.h"
 
 namespace fluxion {
@@ -24,6 +25,10 @@ int64_t window_count(int64_t n, const UnfoldAttrs& a) { return (n - a.size) / a.
 
 void infer_unfold(const TypeRule& t) {
   const auto& a = t.attrs<UnfoldAttrs>();
+  require_dim(t, a.dim, t.in[0].shape.size());
+  require(t, a.size >= 0 && a.size <= t.in[0].shape[a.dim], "a window must lie within its dim");
+  require(t, a.step > 0 && moderate(a.step), "the step must be positive");
+  require_rank(t, 0, 1, kMaxRank - 1);
   t.out[0] = {t.in[0].dtype, false, t.in[0].shape};
   t.out[0].shape[a.dim] = window_count(t.in[0].shape[a.dim], a);
   t.out[0].shape.push_back(a.size);

@@ -314,6 +314,11 @@ TEST(GraphPasses, LinearTime) {
     return false;
   };
   EXPECT_LT(seconds(checked, 20000), 40 * seconds(checked, 2000) + 0.02);
+  auto differentiated = [](Graph& g) {
+    const uint32_t at[] = {0};
+    return gradient(g, at).nodes.empty();
+  };
+  EXPECT_LT(seconds(differentiated, 5000), 40 * seconds(differentiated, 500) + 0.02);
   auto read = [](Graph& g) { return parse(to_text(g)).nodes.empty(); };
   EXPECT_LT(seconds(read, 20000), 40 * seconds(read, 2000) + 0.02);
 }
