@@ -139,6 +139,7 @@ constinit OpDef kRmsNormBackward{
           require_count(t, 3 + a.has_weight);
           require_norm_gradient(t, 1);
           require(t, !a.want_bias, "there is no bias");
+          require(t, a.has_weight || !a.want_weight, "there is no weight");
           const Type& x = t.in[1];
           if (a.want_input) t.out[0] = x;
           if (a.want_weight)
