@@ -9,6 +9,10 @@
 #include "ops/views.h"
 #include "tensor/thread_state.h"
 
+namespace fluxion {
+extern OpDef kRowMajor;  // ops/copy.cpp
+}
+
 namespace fluxion::compile {
 
 namespace {
@@ -135,6 +139,21 @@ bool Planner::is_free_view(const OpDef& op, const std::vector<std::byte>& attrs,
   return view_strides(x.sizes(), x.strides(), shape, strides);
 }
 
+/// A reshape of memory that no view can do: a row-major copy in the old shape, read in the new one.
+void Planner::copy_instead(Draft& d) {
+  const Tensor &x = d.in[0], &whole = d.out[0];
+  Tensor out = whole;
+  if (!whole.is_contiguous()) {  // a result in another layout: copy, then rearrange
+    Tensor plain = new_range(type_of(x), row_major_strides(x.sizes()), Place::Kind::arena, 0);
+    drafts_.push_back({&kRowMajor, nullptr, {x}, {plain}, {d.values[0]}, d.location});
+    d.in[0] = alias(plain, whole.sizes(), row_major_strides(whole.sizes()), plain.storage_offset());
+  } else {
+    d.out[0] = alias(whole, x.sizes(), row_major_strides(x.sizes()), whole.storage_offset());
+  }
+  d.op = &kRowMajor;
+  d.attrs = nullptr;
+}
+
 void Planner::draft(const graph::Node& n) {
   if (!n.regions.empty())
     fail(ErrorKind::not_implemented, "program: control flow ({}) is not planned yet", n.op->name);
@@ -156,6 +175,7 @@ void Planner::draft(const graph::Node& n) {
     Shape strides = wishes_[id] ? wishes_[id]->strides : row_major_strides(type.shape);
     d.out.push_back(handles_[id] = new_range(type, strides, Place::Kind::arena, 0));
   }
+  if (d.op == &kReshape) copy_instead(d);
   drafts_.push_back(std::move(d));
 }
 

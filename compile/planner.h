@@ -44,9 +44,10 @@ class Planner {
     bool commits = false;
   };
 
+  void draft(const graph::Node& n);
+  void copy_instead(Draft& d);
   void place_inputs(std::span<const Layout> layouts);
   void wish_layouts(std::span<const Layout> results);
-  void draft(const graph::Node& n);
   bool is_free_view(const OpDef& op, const std::vector<std::byte>& attrs, const Tensor& x) const;
   void draft_results();
   void order_commits();

@@ -126,3 +126,15 @@ def test_check_finds_hidden_state():
     f(fluxion.ones(2))
     with pytest.raises(RuntimeError, match="other bits"):
         f(fluxion.ones(2))
+
+
+def test_reshape_after_a_transpose():
+    def f(x):
+        y = x.transpose(0, 1).contiguous().view(-1) * 2
+        return y.view(2, -1), x.t().reshape(-1), (x.t() + 1).reshape(3, 4).t()
+
+    compiled = fluxion.compile(f)
+    for _ in range(3):
+        x = fluxion.randn(4, 3)
+        for a, b in zip(compiled(x), f(x), strict=True):
+            assert same(a, b) and a.stride() == b.stride()
