@@ -112,11 +112,26 @@ class Drawing {
       }
       add(std::move(b), n.in, n.out);
     }
+    lower_inputs();
     size_t last = 0;
     for (const Box& b : boxes_) last = std::max(last, b.layer);
     for (const Result& r : g_.results) end(r.name, "result", r.value, last + 1);
     for (const Write& w : g_.writes)
       if (w.input < g_.inputs.size()) end(g_.inputs[w.input].name, "write", w.value, last + 1);
+  }
+
+  /// Inputs stand right above what reads them first.
+  void lower_inputs() {
+    std::vector<size_t> reader(g_.inputs.size(), SIZE_MAX);
+    for (auto [from, to] : edges_)
+      if (from < reader.size() &&
+          (reader[from] == SIZE_MAX || boxes_[to].layer < boxes_[reader[from]].layer))
+        reader[from] = to;
+    for (size_t i = 0; i < reader.size(); ++i)
+      if (reader[i] != SIZE_MAX) {
+        boxes_[i].layer = boxes_[reader[i]].layer - 1;
+        boxes_[i].order = boxes_[reader[i]].order;
+      }
   }
 
   void end(const std::string& name, const char* kind, ValueId v, size_t layer) {
