@@ -2,6 +2,7 @@
 #pragma once
 
 #include "autograd/autograd.h"
+#include "compile/compile.h"
 #include "nn/init.h"
 #include "nn/modules.h"
 #include "nn/optim.h"

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "autograd/autograd.h"
-#include "compile/captured.h"
+#include "compile/compile.h"
 #include "ops/functions.h"
 #include "ops/operators.h"
 #include "trace/recorder.h"
@@ -125,6 +125,37 @@ TEST(Capture, ResultsAliasAsInEager) {
   EXPECT_EQ(got[2].storage(), x.storage());
   EXPECT_TRUE(same_bits(got[1], select(x + number(1), 0, 1)));
   EXPECT_TRUE(same_bits(got[2], transpose(x, 0, 1)));
+}
+
+/// A compiled function within a larger eager computation: gradients flow through it as in eager.
+TEST(Compiled, ResultsHaveHistory) {
+  Tensor w = randn({3, 3}).set_requires_grad(true);
+  auto f = [&](std::span<const Tensor> in) { return std::vector{tanh(matmul(in[0], w))}; };
+  Compiled compiled(f);
+  for (int i = 0; i < 3; ++i) {
+    Tensor x = randn({2, 3}).set_requires_grad(true);
+    Tensor a = x * number(3);
+    sum(f(std::span(&a, 1))[0] * number(2)).backward();
+    Tensor gx = x.grad(), gw = w.grad();
+    x.set_grad({});
+    w.set_grad({});
+    Tensor b = x * number(3);
+    sum(compiled({b})[0] * number(2)).backward();
+    EXPECT_TRUE(same_bits(x.grad(), gx)) << i;
+    EXPECT_TRUE(same_bits(w.grad(), gw)) << i;
+    w.set_grad({});
+  }
+  EXPECT_EQ(compiled.traces().size(), 1u);
+}
+
+TEST(Compiled, AnotherTypeIsAnotherTrace) {
+  Compiled f([](std::span<const Tensor> in) { return std::vector{in[0] * number(2)}; });
+  for (int64_t n : {3, 4, 3, 4}) {
+    Tensor x = randn({n});
+    EXPECT_TRUE(same_bits(f({x})[0], x * number(2)));
+  }
+  EXPECT_EQ(f.traces().size(), 2u);
+  EXPECT_NE(f.explain()[1].find("argument 0"), std::string::npos);
 }
 
 }  // namespace
