@@ -84,4 +84,14 @@ void Recording::record(const OpDef& op, const void* attrs, std::span<const Tenso
   append(std::move(n));
 }
 
+void Recording::write(const Tensor&, const Tensor&) {
+  fail(ErrorKind::internal, "graph: a gradient rule writes in place");
+}
+void Recording::rebind(const Tensor&) {
+  fail(ErrorKind::internal, "graph: a gradient rule rebinds a tensor");
+}
+void Recording::draw(Generator&, const Tensor&) {
+  fail(ErrorKind::internal, "graph: a gradient rule draws random numbers");
+}
+
 }  // namespace fluxion::graph

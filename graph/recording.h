@@ -30,6 +30,11 @@ class Recording final : public Tracer {
 
   void record(const OpDef& op, const void* attrs, std::span<const Tensor> in,
               std::span<Tensor> out) override;
+  /// Rules are pure: they write nothing and draw nothing.
+  void write(const Tensor&, const Tensor&) override;
+  void touch_grad(const Tensor&, bool) override {}
+  void rebind(const Tensor&) override;
+  void draw(Generator&, const Tensor&) override;
 
  private:
   struct Place {
