@@ -228,6 +228,16 @@ PyType_Spec captured_spec{"fluxion._C._Captured", sizeof(PyCaptured), 0,
 const NativeFunction kFunctions[] = {
     {"_is_tracing() -> bool", "True while a recorder runs on this thread.", kFunction | kPrivate,
      [](Frame&) { return boolean(is_tracing()); }},
+    {"_all_tensors(object args, bool grad) -> bool",
+     "Whether a tuple holds nothing but tensors, gradients are as given, and no recorder runs.",
+     kFunction | kPrivate,
+     [](Frame& f) {
+       PyObject* args = f.object(0);
+       bool fits = thread_state().grad_enabled == (f.arg(1).scalar.i != 0) && !is_tracing();
+       for (Py_ssize_t i = 0; fits && i < PyTuple_GET_SIZE(args); ++i)
+         fits = is_tensor(PyTuple_GET_ITEM(args, i));
+       return boolean(fits);
+     }},
     {"_set_number(Tensor memory, object value) -> ()",
      "Writes a number into the memory of _Recorder.number().", kFunction | kPrivate,
      [](Frame& f) {

@@ -62,6 +62,9 @@ class Compiled:
         self._traces: dict[Any, list[Trace]] = {}
         self._dynamic: dict[Any, set] = {}
         self._log: list[str] = []
+        self._hot: Trace | None = (
+            None  # the newest trace, if it takes and gives nothing but tensors
+        )
         self._eager: str = ""  # why the function is not captured any more
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -71,6 +74,12 @@ class Compiled:
         return getattr(self.__dict__["_function"], name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        hot = self._hot
+        if hot is not None and not kwargs and len(args) == hot.count:
+            if _C._all_tensors(args, hot.grad_enabled):
+                result = hot.run_direct(args)
+                if result is not MISS:
+                    return result
         if self._eager or _C._is_tracing():
             return self._function(*args, **kwargs)
         leaves: list[Any] = []
@@ -107,6 +116,7 @@ class Compiled:
         self._log.append(why or "first call")
         if trace.reusable:
             self._traces[key].append(trace)
+            self._hot = trace if trace.direct and not self._check else None
         else:
             self._log[-1] += f" (not kept: {trace.why})"
         return result

@@ -13,6 +13,8 @@ from enum import Enum
 
 from fluxion import Tensor, device, dtype
 from fluxion._C import Generator
+from fluxion.nn import Module
+from fluxion.utils.tracked import Options, StateOfParameters, TrackedDict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Place", "walk"]
 
 SCALARS = (int, float, bool, str, bytes, complex, type(None), Enum, dtype, device)
+_TRACKED = (Options, StateOfParameters, TrackedDict)
 _MISSING = object()
 
 
@@ -32,14 +35,23 @@ class Place:
     everything else is held.
     """
 
-    __slots__ = ("_container", "id", "key", "kind", "parent", "path")
+    __slots__ = ("_container", "id", "key", "kind", "parent", "path", "tracked")
 
     def __init__(
-        self, container: Any, kind: str, key: Any, path: str, parent: Place | None = None
+        self,
+        container: Any,
+        kind: str,
+        key: Any,
+        path: str,
+        parent: Place | None = None,
+        tracked: frozenset | set = frozenset(),
     ) -> None:
         self._container = None if parent else container  # held: ids stay unique
         self.parent = parent
         self.kind = kind  # "item" of a dict or list, "cell" of a closure
+        self.tracked = (
+            type(container) in _TRACKED or id(container) in tracked
+        )  # changes bump the epoch
         self.key = key
         self.path = path
         self.id = (
@@ -83,6 +95,7 @@ class _Walk:
     def __init__(self) -> None:
         self.places: list[Place] = []
         self.seen: set[int] = set()
+        self.tracked: set[int] = set()  # ids of containers whose changes bump the epoch
         self.held: list[Any] = []  # temporary objects, so that ids stay unique
 
     def visit(self, value: Any, path: str, place: Place | None = None) -> None:
@@ -120,15 +133,12 @@ class _Walk:
             return
         self.seen.add(id(own))
         self.held.append(own)
+        if isinstance(value, Module):
+            self.tracked.add(id(own))
         for key in list(own):
             if key.endswith("_hooks") and not own[key]:
                 continue
-            if key in ("_parameters", "_buffers", "_modules") and isinstance(own[key], dict):
-                for name in list(own[key]):
-                    self.add(own[key], "item", name, f"{path}.{name}")
-                self.seen.add(id(own[key]))
-            else:
-                self.add(own, "item", key, f"{path}.{key}")
+            self.add(own, "item", key, f"{path}.{key}")
         call = type(value).__dict__.get("forward") or type(value).__dict__.get("__call__")
         for attribute in (call, *_methods(type(value))):
             if isinstance(attribute, types.FunctionType) and _user_code(attribute):
@@ -137,7 +147,9 @@ class _Walk:
     def add(
         self, container: Any, kind: str, key: Any, path: str, parent: Place | None = None
     ) -> None:
-        place = Place(container, kind, key, path, parent)
+        place = Place(container, kind, key, path, parent, self.tracked)
+        if place.tracked and isinstance(container, Options) and key == "params":
+            self.tracked.add(id(place.get()))
         self.places.append(place)
         self.visit(place.get(), path, place)
 

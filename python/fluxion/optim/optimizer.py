@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from copy import deepcopy
 
 from fluxion import Tensor, enable_grad
 from fluxion.utils._grad import zero_gradient
 from fluxion.utils.hooks import RemovableHandle, add_hook
+from fluxion.utils.tracked import Options, StateOfParameters, TrackedDict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Optimizer:
                 f"{type(self).__name__}: params must be an iterable of tensors or dicts, got a Tensor"
             )
         self.defaults = defaults
-        self.state = defaultdict(dict)
+        self.state = StateOfParameters()
         self.param_groups = []
         self._make_hook_tables()
         groups = list(params)
@@ -73,6 +74,11 @@ class Optimizer:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.param_groups = [Options(group) for group in self.param_groups]
+        self.state = StateOfParameters(
+            (key, TrackedDict(own) if isinstance(own, dict) else own)
+            for key, own in self.state.items()
+        )
         if "_step_pre_hooks" not in self.__dict__:  # a copy or an unpickled optimizer has no hooks
             self._make_hook_tables()
         for group in self.param_groups:
@@ -133,7 +139,7 @@ class Optimizer:
             if default is required and name not in param_group:
                 raise ValueError(f"parameter group does not give the required option {name!r}")
             param_group.setdefault(name, default)
-        self.param_groups.append(param_group)
+        self.param_groups.append(Options(param_group))
 
     def _check_params(self, params: list[Tensor]) -> None:
         name = type(self).__name__
@@ -208,7 +214,7 @@ class Optimizer:
                     f"optimizer's group {i}: {len(new['params'])} parameters, not {len(old['params'])}"
                 )
             parameter_of.update(zip(new["params"], old["params"]))
-        state: dict[Any, Any] = defaultdict(dict)
+        state: dict[Any, Any] = StateOfParameters()
         for key, value in state_dict["state"].items():
             parameter = parameter_of.get(key)
             if parameter is None:
