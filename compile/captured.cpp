@@ -72,9 +72,10 @@ Captured::Captured(tracing::Trace trace) : trace_(std::move(trace)) {
   planned_.assign(kinds_.size(), -1);
   std::vector<Layout> inputs(g.inputs.size()), results(trace_.guards.size());
   for (uint32_t k = 0; k < g.inputs.size(); ++k) {
-    uint32_t o = origin.at(g.inputs[k].name);
-    planned_[o] = static_cast<int32_t>(k);
-    if (slots_[o].defined()) inputs[k].strides = Shape(slots_[o].strides());
+    auto at = origin.find(g.inputs[k].name);
+    if (at == origin.end()) continue;  // a constant that folding made
+    planned_[at->second] = static_cast<int32_t>(k);
+    if (slots_[at->second].defined()) inputs[k].strides = Shape(slots_[at->second].strides());
   }
   // Guards come first among a graph's results, then the roots.
   for (const Geometry& r : trace_.root_geometry) results.push_back({r.strides});

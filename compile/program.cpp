@@ -78,6 +78,7 @@ Execution::Execution(std::shared_ptr<const Program> program) : program_(std::mov
     add(c.to);
     copies_.emplace_back(handles_[handles_.size() - 2], handles_.back());
   }
+  kept_ = handles_;
   for (uint32_t k = 0; k < p.graph().inputs.size(); ++k)
     if (p.graph().inputs[k].kind == graph::InputKind::constant) bind(k, p.graph().inputs[k].data);
 }
@@ -118,10 +119,19 @@ void Execution::bind(uint32_t index, const Tensor& memory) {
   bound_[index] = memory;
 }
 
+/// An op that gave memory of its own instead of filling the place it was given.
+void Execution::bring_home(uint32_t k) {
+  Tensor made = std::exchange(handles_[k], kept_[k]);
+  if (made.defined() && kept_[k].defined()) copy_elements(made, kept_[k]);
+}
+
 void Execution::call(size_t i) {
   const Call& c = calls_[i];
   try {
     c.op->eval({*c.op, c.attrs, {&handles_[c.in], c.n_in}, {&handles_[c.out], c.n_out}});
+    for (uint32_t k = c.out; k < c.out + c.n_out; ++k)
+      if (handles_[k].impl() != kept_[k].impl()) [[unlikely]]
+        bring_home(k);
   } catch (const Error& e) {
     const graph::Location& at = program_->graph().locations[program_->steps()[i].location];
     if (!at.line) throw;

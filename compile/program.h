@@ -102,10 +102,11 @@ class Execution {
   void add(const Operand& o);
   void patch(std::span<const Patch> patches, const Tensor& memory);
   void call(size_t i);
+  void bring_home(uint32_t handle);
 
   std::shared_ptr<const Program> program_;
   Ref<Storage> arena_;
-  std::vector<Tensor> handles_;
+  std::vector<Tensor> handles_, kept_;  // kept: handles_ as built
   std::vector<Call> calls_;
   std::vector<std::vector<Patch>> input_patches_, result_patches_;
   std::vector<std::pair<Tensor, Tensor>> copies_;
