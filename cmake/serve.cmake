@@ -10,3 +10,6 @@ target_link_libraries(fluxion_serve PUBLIC fluxion
 target_compile_definitions(fluxion_serve PRIVATE FLUXION_VERSION="${PROJECT_VERSION}"
                            BOOST_ASIO_NO_DEPRECATED)
 set_target_properties(fluxion_serve PROPERTIES EXCLUDE_FROM_ALL ON)
+if(FLUXION_SANITIZE MATCHES "thread")  # knows no fences
+  target_compile_definitions(fluxion_serve PRIVATE BOOST_ASIO_DISABLE_FENCED_BLOCK)
+endif()

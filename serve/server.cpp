@@ -74,6 +74,7 @@ class Worker {
   void accept() {
     accepting_ = true;
     acceptor_.async_accept([this](const error_code& error, tcp::socket socket) {
+      if (station_.draining) return;
       if (!error) add(std::move(socket));
       if (!error || error == asio::error::connection_aborted) {
         if (acceptor_.is_open()) return accept();

@@ -1,6 +1,7 @@
 // Counters that many threads add to without sharing a cache line.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -59,7 +60,8 @@ struct Statistics {
   }
   void note_run(int64_t ns) {
     const int64_t old = average_ns.load(std::memory_order_relaxed);
-    average_ns.store(old ? old + (ns - old) / 8 : ns, std::memory_order_relaxed);
+    average_ns.store(std::max<int64_t>(1, old ? old + (ns - old) / 8 : ns),
+                     std::memory_order_relaxed);
   }
 };
 

@@ -117,7 +117,9 @@ TEST(FuzzTest, MutatedRequests) {
   const std::vector<Seed> all = seeds();
   std::map<int, int> statuses;
   const std::regex whole("HTTP/1\\.1 [2-5]\\d\\d ");
-  for (int i = 0; i < 100'000; ++i) {
+  const char* wanted = std::getenv("FLUXION_FUZZ_REQUESTS");
+  const int requests = wanted ? std::atoi(wanted) : 100'000;
+  for (int i = 0; i < requests; ++i) {
     Seed s = all[m.below(all.size())];
     std::string text;
     if (m.below(3) == 0) {  // anything anywhere
@@ -136,9 +138,7 @@ TEST(FuzzTest, MutatedRequests) {
     EXPECT_TRUE(status == 200 || status == 400 || status == 404 || status == 405 || status == 413 ||
                 status == 431 || status == 500 || status == 501)
         << status << " " << count;
-  EXPECT_GT(statuses[200], 5'000);
-  EXPECT_GT(statuses[400], 5'000);
-  EXPECT_GT(statuses[500], 5'000);
+  for (const int status : {200, 400, 500}) EXPECT_GT(statuses[status], requests / 20) << status;
   const Seed& good = all[12];
   EXPECT_NE(
       serve::answer_bytes(service, request_text(good.method, good.path, good.body))
