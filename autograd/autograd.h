@@ -61,8 +61,6 @@ void trace_grad(const Tensor& leaf, bool rebinds);
 std::string grad_fn_name(const Tensor& t);
 Ref<Node> grad_fn(const Tensor& t);
 
-/// PyTorch's rule for in-place operands: raises if self and other overlap partially.
-void check_no_partial_overlap(const Tensor& self, const Tensor& other, const char* op);
 /// Raises PyTorch's errors if `dst` may not be written in place now.
 void check_writable(const Tensor& dst, bool value_tracks);
 /// `dst` was overwritten with `value`: its history, or that of its base, becomes that of the write.

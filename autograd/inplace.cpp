@@ -1,4 +1,5 @@
 // Writes: PyTorch's in-place rules, and how history follows a write through a view.
+#include "ops/inplace.h"
 #include "autograd/autograd.h"
 #include "ops/copy.h"
 #include "ops/functions.h"
@@ -24,6 +25,20 @@ bool dense(const Impl& t) {
 void trace_write(const Tensor& dst, const Tensor& value) {
   if (Tracer* tracer = thread_state().tracer) [[unlikely]]
     tracer->write(dst, value);
+}
+
+void check_defined(const char* function, const Tensor& to, const Tensor& from) {
+  if (!to.defined() || !from.defined())
+    fail(ErrorKind::runtime, "{}: the {} tensor has no value (a default-constructed Tensor)",
+         function, to.defined() ? "second" : "first");
+}
+
+/// The element of least address.
+const char* lowest(const Impl& t) {
+  const char* p = t.data;
+  for (int d = 0; d < t.rank; ++d)
+    if (t.strides()[d] < 0) p += (t.sizes()[d] - 1) * t.strides()[d] * size_of(t.dtype);
+  return p;
 }
 
 /// The whole of a base changed in the region of `view`: one "put region" node on the base.
@@ -84,8 +99,8 @@ void check_no_partial_overlap(const Tensor& self, const Tensor& other, const cha
       std::ranges::equal(self.strides(), other.strides()))
     return;
   if (!dense(a) || !dense(b)) return;
-  const char *a_end = a.data + self.nbytes(), *b_end = b.data + other.nbytes();
-  if (a.data < b_end && b.data < a_end)
+  const char *a_low = lowest(a), *b_low = lowest(b);
+  if (a_low < b_low + other.nbytes() && b_low < a_low + self.nbytes())
     fail(
         ErrorKind::runtime,
         "{}: the written tensor and an input refer to overlapping memory. Call clone() on the input first",
@@ -112,6 +127,7 @@ Tensor own_history(Tensor fitted, const Tensor& value) {
 }  // namespace
 
 void assign(const Tensor& dst, Tensor value) {
+  check_defined("assign", dst, value);
   bool grad_on = thread_state().grad_enabled;
   bool value_tracks = grad_on && tracks_gradient(value);
   check_writable(dst, value_tracks);
@@ -138,6 +154,7 @@ void assign(const Tensor& dst, Tensor value) {
 }
 
 void set_data(const Tensor& x, const Tensor& y) {
+  check_defined("set_data", x, y);
   Impl &a = *x.impl(), &b = *y.impl();
   if (&a == &b) return;
   if (Tracer* tracer = thread_state().tracer) [[unlikely]]

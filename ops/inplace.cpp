@@ -1,5 +1,8 @@
 #include "ops/inplace.h"
 
+#include <vector>
+
+#include "ops/functions.h"
 #include "tensor/thread_state.h"
 
 namespace fluxion {
@@ -16,11 +19,36 @@ bool write_is_tracked(const Tensor& self, Tensors in) {
   return false;
 }
 
+namespace {
+
+bool same_place(const Tensor& a, const Tensor& b) {
+  return a.is_same(b) ||
+         (a.data() == b.data() && a.dtype() == b.dtype() &&
+          std::ranges::equal(a.sizes(), b.sizes()) && std::ranges::equal(a.strides(), b.strides()));
+}
+
+/// Whether an op that writes into `self` could overwrite elements of `in` before it reads them.
+bool may_be_overwritten(const OpDef& op, const Tensor& self, const Tensor& in) {
+  if (!in.defined() || in.storage() != self.storage()) return false;
+  return op.space != Space::elementwise || !same_place(self, in);
+}
+
+}  // namespace
+
 Tensor apply_into(const Tensor& self, const OpDef& op, const void* attrs, Tensors in) {
   if (write_is_tracked(self, in)) {
     assign(self, apply(op, attrs, in));
     return self;
   }
+  std::vector<Tensor> apart;
+  for (size_t i = 0; i < in.size(); ++i) {
+    if (in[i].is_same(self) && i == 0) continue;  // what is changed: such ops read it first
+    if (!may_be_overwritten(op, self, in[i])) continue;
+    if (op.space == Space::elementwise) check_no_partial_overlap(self, in[i], op.name);
+    if (apart.empty()) apart.assign(in.begin(), in.end());
+    apart[i] = clone(in[i]);
+  }
+  if (!apart.empty()) in = apart;
   begin_write(self.storage());
   Tensor out = self;
   apply(op, attrs, in, {&out, 1});

@@ -10,6 +10,9 @@ namespace fluxion {
 /// assigned. Returns self.
 Tensor apply_into(const Tensor& self, const OpDef& op, const void* attrs, Tensors in);
 
+/// PyTorch's rule for written tensors: raises if self and another operand overlap partially. Implemented by autograd/.
+void check_no_partial_overlap(const Tensor& self, const Tensor& other, const char* op);
+
 /// Whether writing something computed from `in` into `self` concerns the tape, or must raise.
 bool write_is_tracked(const Tensor& self, Tensors in);
 

@@ -74,7 +74,7 @@ class Destination {
     dense_ = out.is_contiguous() ? out : empty(out.sizes(), out.dtype());
   }
   const Tensor& dense() const { return dense_; }
-  ~Destination() {
+  void deliver() const {
     if (!dense_.is_same(out_)) copy_elements(dense_, out_);
   }
 
@@ -89,17 +89,20 @@ void eval_uniform(const Eval& e) {
   Destination d(e.out[0], a.shape, t);
   UniformParams p = uniform_params(a);
   run_random({e.op, t, uniform_streams(t), e.in[0], {&d.dense()}, &p});
+  d.deliver();
 }
 void eval_normal(const Eval& e) {
   const auto& a = e.attrs<DrawAttrs>();
   auto t = static_cast<DType>(a.dtype);
   Destination d(e.out[0], a.shape, t);
   run_random({e.op, t, normal_streams(t), e.in[0], {&d.dense()}, &a.a});
+  d.deliver();
 }
 void eval_bernoulli(const Eval& e) {
   Tensor p = dense(e.in[0]);
   Destination d(e.out[0], p.sizes(), p.dtype());
   run_random({e.op, p.dtype(), uniform_streams(p.dtype()), e.in[1], {&p, &d.dense()}});
+  d.deliver();
 }
 
 void require_draw_shape(const TypeRule& t, Ints shape) {
@@ -163,6 +166,7 @@ void eval_randint(const Eval& e) {
               {&d.dense()},
               nullptr,
               {a.low, a.range}});
+  d.deliver();
 }
 
 }  // namespace
@@ -287,10 +291,28 @@ Tensor randn_like(const Tensor& x, OptDType dtype, bool requires_grad) {
               requires_grad);
 }
 
+namespace {
+
+/// Raises unless the dtype can hold every integer in [low, high), up to rounding.
+void check_range(DType t, int64_t low, int64_t high) {
+  double bits = static_cast<double>(8 * size_of(t) - (t != DType::u8)),
+         end = std::ldexp(1.0, static_cast<int>(bits));
+  if (t == DType::bool_) end = 2;
+  if (t == DType::f16) end = 65520;  // rounds to infinity
+  if (t == DType::bf16 || t == DType::f32 || t == DType::f64 || t == DType::i64) return;
+  double least = t == DType::bool_ || t == DType::u8 ? 0 : t == DType::f16 ? -end + 1 : -end;
+  if (static_cast<double>(low) < least || static_cast<double>(high - 1) >= end)
+    fail(ErrorKind::runtime, "randint: integers from {} to {} do not fit {}", low, high - 1,
+         name(t));
+}
+
+}  // namespace
+
 Tensor randint(int64_t low, int64_t high, Ints size, Generator* generator, OptDType dtype,
                bool requires_grad) {
   check_draw("randint", size);
   if (low >= high) fail(ErrorKind::runtime, "randint: low {} must be below high {}", low, high);
+  check_range(dtype.value_or(DType::i64), low, high);
   int64_t range;
   if (__builtin_sub_overflow(high, low, &range))
     fail(ErrorKind::runtime, "randint: high - low must fit in 63 bits, got {} to {}", low, high);

@@ -1,10 +1,14 @@
 #include "ops/region.h"
 
+#include "base/checked.h"
 #include "ops/apply.h"
 #include "ops/copy.h"
 #include "ops/elementwise.h"
 #include "ops/functions.h"
+#include "ops/index.h"
 #include "ops/requirements.h"
+#include "ops/views.h"
+#include "tensor/thread_state.h"
 
 namespace fluxion {
 
@@ -19,17 +23,44 @@ constexpr Field kFields[] = {
      "first element of the region in the base"},
 };
 
+/// Elements [low, high) around the first one that a geometry reaches.
+struct Span {
+  int64_t low = 0, high = 0;
+
+  Span(Ints sizes, Ints strides, int64_t offset) {
+    if (element_count(sizes) == 0) return;
+    low = high = offset;
+    for (size_t d = 0; d < sizes.size(); ++d) {
+      int64_t reach = checked_mul(sizes[d] - 1, strides[d]);
+      (reach < 0 ? low : high) = checked_add(reach < 0 ? low : high, reach);
+    }
+    high = checked_add(high, 1);
+  }
+  bool holds(const Span& o) const { return o.low == o.high || (low <= o.low && o.high <= high); }
+  int64_t size() const { return high - low; }
+};
+Span base_span(Ints sizes, const Region& r) { return {sizes, r.base_strides, 0}; }
+Span region_span(const Region& r) { return {r.sizes, r.strides, r.offset}; }
+
+/// Zeroed memory for a base of that shape with the strides that the region was described in, and for the region where
+/// it reaches beyond the base.
+Tensor unset_base(Ints sizes, const Region& r, DType dtype) {
+  Span base = base_span(sizes, r), region = region_span(r);
+  if (base.size() == 0) base = region;
+  if (region.size()) {
+    base.low = std::min(base.low, region.low);
+    base.high = std::max(base.high, region.high);
+  }
+  NoGrad plain;
+  return alias(zeros(Ints({base.size()}), dtype), sizes, r.base_strides, -base.low);
+}
+
 /// The elements of `t` laid out with the strides that the region was described in.
 Tensor laid_out(const Tensor& t, const Region& r, bool fresh) {
-  if (!fresh && std::ranges::equal(t.strides(), Ints(r.base_strides))) return t;
-  int64_t span = 1;
-  int64_t lowest = 0;
-  for (size_t d = 0; d < r.base_strides.size(); ++d) {
-    int64_t reach = (t.size(d) - 1) * r.base_strides[d];
-    span += std::abs(reach);
-    if (reach < 0) lowest -= reach;
-  }
-  Tensor copy = alias(empty(Ints({span}), t.dtype()), t.sizes(), r.base_strides, lowest);
+  if (!fresh && std::ranges::equal(t.strides(), Ints(r.base_strides)) &&
+      base_span(t.sizes(), r).holds(region_span(r)))
+    return t;
+  Tensor copy = unset_base(t.sizes(), r, t.dtype());
   copy_elements(t, copy);
   return copy;
 }
@@ -66,6 +97,21 @@ void require_region(const TypeRule& t, const Region& r, Ints base) {
           "the region must lie within the base");
 }
 
+/// region += value where elements of the region share memory: one place for each element.
+void add_to_region(const Tensor& region, const Tensor& value) {
+  NoGrad plain;
+  Span span(region.sizes(), region.strides(), region.storage_offset());
+  Tensor places = scalar(region.storage_offset() - span.low, DType::i64);
+  for (int d = 0; d < region.dim(); ++d) {
+    Shape along(static_cast<size_t>(region.dim()), 1);
+    along[d] = region.sizes()[d];
+    Tensor steps = mul(arange(Scalar(region.sizes()[d])), Scalar(region.strides()[d]).tensor());
+    places = add(places, reshape(steps, along));
+  }
+  Tensor memory = alias(region, {span.size()}, {1}, span.low);
+  copy_elements(put_at(memory, {{0}, 1}, {&places, 1}, value), memory);
+}
+
 void infer_take(const TypeRule& t) {
   require_region(t, t.attrs<Region>(), t.in[0].shape);
   t.out[0] = {t.in[0].dtype, false, Shape(t.attrs<Region>().sizes)};
@@ -75,6 +121,16 @@ void eval_take(const Eval& e) {
   Tensor source = region_in(laid_out(e.in[0], e.attrs<Region>(), false), e.attrs<Region>());
   if (!e.out[0].defined()) e.out[0] = empty(source.sizes(), source.dtype());
   copy_elements(source, e.out[0]);
+}
+
+void eval_as_strided(const Eval& e) {
+  const Tensor& x = e.in[0];
+  const auto& r = e.attrs<Region>();
+  bool described = std::ranges::equal(x.strides(), Ints(r.base_strides));
+  Tensor view =
+      described ? make_view(x, r.sizes, r.strides, r.offset) : region_in(laid_out(x, r, true), r);
+  if (e.out[0].defined()) copy_elements(view, e.out[0]);
+  else e.out[0] = view;
 }
 
 void vjp_take(const Vjp& v) {
@@ -91,13 +147,13 @@ void infer_embed(const TypeRule& t) {
   t.out[0] = {t.in[0].dtype, false, Shape(t.attrs<Embedding>().base_sizes)};
 }
 
-/// Memory for a tensor of that shape with the strides the region was described in, filled with zeros.
+/// The sum of what the region's elements put into each element of the base.
 void eval_embed(const Eval& e) {
   const auto& a = e.attrs<Embedding>();
-  Tensor whole = zeros(a.base_sizes, e.in[0].dtype());
-  if (!std::ranges::equal(whole.strides(), Ints(a.region.base_strides)))
-    whole = laid_out(whole, a.region, true);
-  copy_elements(e.in[0], region_in(whole, a.region));
+  Tensor whole = unset_base(a.base_sizes, a.region, e.in[0].dtype());
+  Tensor region = region_in(whole, a.region);
+  if (overlaps_itself(*region.impl())) add_to_region(region, e.in[0]);
+  else copy_elements(e.in[0], region);
   if (e.out[0].defined()) copy_elements(whole, e.out[0]);
   else e.out[0] = whole;
 }
@@ -150,33 +206,37 @@ constexpr Field kEmbedFields[] = {
 };
 
 void samples(const OpDef& op, SampleSink& sink) {
-  Region r{{5, 1}, {2, 2}, {5, 2}, 1};
-  SampleSink::Input base{Shape{3, 5}}, part{Shape{2, 2}};
-  if (&op == &kTakeRegion) return sink.add({&base, 1}, &r, sizeof r);
+  Region r{{5, 1}, {2, 2}, {5, 2}, 1}, shared{{5, 1}, {3, 4}, {2, 1}, 3};
+  SampleSink::Input base{Shape{3, 5}}, part{Shape{2, 2}}, windows{Shape{3, 4}};
+  if (&op == &kTakeRegion || &op == &kAsStrided) {
+    sink.add({&base, 1}, &r, sizeof r);
+    return sink.add({&base, 1}, &shared, sizeof shared);
+  }
   if (&op == &kPutRegion) {
     SampleSink::Input both[] = {base, part};
     return sink.add(both, &r, sizeof r);
   }
-  Embedding a{{3, 5}, r};
+  Embedding a{{3, 5}, r}, b{{3, 5}, shared};
   sink.add({&part, 1}, &a, sizeof a);
+  sink.add({&windows, 1}, &b, sizeof b);
 }
 
 }  // namespace
 
-constinit OpDef kEmbedRegion{.name = "embed_region",
-                             .doc = "Zeros with a strided region filled in.",
-                             .space = Space::movement,
-                             .attr_bytes = sizeof(Embedding),
-                             .fields = kEmbedFields,
-                             .infer = infer_embed,
-                             .eval = eval_embed,
-                             .vjp =
-                                 [](const Vjp& v) {
-                                   v.result[0] =
-                                       apply(kTakeRegion, v.attrs<Embedding>().region, {v.grad[0]});
-                                 },
-                             .cost = cheap_cost,
-                             .samples = samples};
+constinit OpDef kEmbedRegion{
+    .name = "embed_region",
+    .doc = "Zeros with a strided region added, whose elements may share places.",
+    .space = Space::movement,
+    .attr_bytes = sizeof(Embedding),
+    .fields = kEmbedFields,
+    .infer = infer_embed,
+    .eval = eval_embed,
+    .vjp =
+        [](const Vjp& v) {
+          v.result[0] = apply(kTakeRegion, v.attrs<Embedding>().region, {v.grad[0]});
+        },
+    .cost = cheap_cost,
+    .samples = samples};
 constinit OpDef kTakeRegion{.name = "take_region",
                             .doc = "The elements of a strided region of a tensor.",
                             .space = Space::movement,
@@ -199,11 +259,42 @@ constinit OpDef kPutRegion{.name = "put_region",
                            .cost = cheap_cost,
                            .samples = samples};
 
-namespace {
-OpDef* const kOps[] = {&kTakeRegion, &kPutRegion, &kEmbedRegion};
+constinit OpDef kAsStrided{.name = "as_strided",
+                           .doc = "A view of the elements of a strided region of a tensor.",
+                           .view = true,
+                           .space = Space::movement,
+                           .attr_bytes = sizeof(Region),
+                           .fields = kFields,
+                           .infer = infer_take,
+                           .eval = eval_as_strided,
+                           .vjp = vjp_take,
+                           .cost = cheap_cost,
+                           .samples = samples};
+
+Tensor as_strided(const Tensor& x, Ints size, Ints stride, OptInt storage_offset) {
+  int64_t first = x.storage_offset(), offset = storage_offset.value_or(first);
+  check_bounds(*x.storage(), x.dtype(), size, stride, offset, "as_strided");
+  if (thread_state().grad_enabled && tracks_gradient(x) && overlaps_itself(*x.impl()))
+    fail(ErrorKind::not_implemented,
+         "as_strided: no gradient for an input whose elements share memory (expanded, shape {}). "
+         "Call contiguous() on it first",
+         shape_text(x.sizes()));
+  return apply(kAsStrided, Region{x.strides(), size, stride, offset - first}, {x});
 }
 
+namespace {
+
+OpDef* const kOps[] = {&kTakeRegion, &kPutRegion, &kEmbedRegion, &kAsStrided};
+const Function kFunctions[] = {
+    {"as_strided(Tensor input, int[] size, int[] stride, int? storage_offset=None) -> Tensor",
+     "A view with any sizes and strides over the memory of input, from an offset on (by default where input begins); "
+     "strides and offset count elements.",
+     kFunction | kMethod, thunk<&as_strided>},
+};
+
+}  // namespace
+
 extern const OpFile region_ops;
-const OpFile region_ops{kOps, {}};
+const OpFile region_ops{kOps, kFunctions};
 
 }  // namespace fluxion

@@ -21,8 +21,9 @@ struct Embedding {
 /// The region of a row-major tensor of shape `base` that a view with `like`'s geometry would cover.
 Tensor embed(const Tensor& value, Ints base, Ints strides, int64_t offset);
 
-extern OpDef kEmbedRegion;  // (value) -> zeros with value in the region
+extern OpDef kEmbedRegion;  // (value) -> zeros with value added in the region
 extern OpDef kTakeRegion;   // (base) -> the region's elements
 extern OpDef kPutRegion;    // (base, value) -> base with the region replaced
+extern OpDef kAsStrided;    // (base) -> a view of the region
 
 }  // namespace fluxion

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "autograd/autograd.h"
+#include "ops/inplace.h"
 #include "python/src/constants.h"
 #include "python/src/convert.h"
 #include "python/src/generator.h"
@@ -345,6 +346,20 @@ PyObject* store_out(const Signature& s, Result& r, PyObject* out) {
   return to_python(s, r);
 }
 
+/// As PyTorch, raises for an `out` that overlaps an argument unless it is that argument.
+void check_outs(Frame& f, const char* name) {
+  auto check_one = [&](PyObject* out) {
+    if (!is_tensor(out)) return;
+    for (size_t i = 0; i < f.count; ++i) {
+      Arg& a = f.args()[i];
+      if (a.tensor.defined()) check_no_partial_overlap(tensor_of(out), a.tensor, name);
+      for (const Tensor& t : a.tensors) check_no_partial_overlap(tensor_of(out), t, name);
+    }
+  };
+  if (!PyTuple_Check(f.out)) return check_one(f.out);
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f.out); ++i) check_one(PyTuple_GET_ITEM(f.out, i));
+}
+
 /// Two operands, every option at its default.
 bool is_direct(const Signature& s, const Frame& f) {
   return s.direct && s.self == 0 &&
@@ -368,6 +383,7 @@ PyObject* run(const Signature& s, CallKind kind, const Call& c, const char* name
     else write_inplace(name, self, compute());
     return Py_NewRef(c.args[0]);
   }
+  if (f.out) check_outs(f, name);
   s.call(f.args(), r);
   return f.out ? store_out(s, r, f.out) : to_python(s, r);
 }

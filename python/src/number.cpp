@@ -1,6 +1,7 @@
 // Operators: arithmetic, comparison, conversion to Python numbers.
 #include "autograd/autograd.h"
 #include "ops/functions.h"
+#include "ops/inplace.h"
 #include "python/src/construct.h"
 #include "python/src/convert.h"
 #include "python/src/tensor_type.h"
