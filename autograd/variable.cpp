@@ -11,12 +11,12 @@
 namespace fluxion {
 
 bool Tensor::requires_grad() const {
-  if (p_->base) renew_view(*this);
+  if (at(__FUNCTION__).base) renew_view(*this);
   return p_->flags & kRequiresGrad;
 }
 
 bool Tensor::is_leaf() const {
-  if (p_->base) renew_view(*this);
+  if (at(__FUNCTION__).base) renew_view(*this);
   GradMeta* meta = meta_of(*this);
   return !meta || !meta->node;
 }
@@ -47,6 +47,7 @@ void trace_grad(const Tensor& leaf, bool rebinds) {
 }
 
 Tensor Tensor::grad() const {
+  at(__FUNCTION__);
   trace_grad(*this, false);
   GradMeta* meta = meta_of(*this);
   return meta ? grad_of(*meta) : Tensor{};

@@ -19,10 +19,23 @@ Linear::Linear(int64_t in_features, int64_t out_features, bool with_bias) {
   init::uniform_(bias, -bound, bound);
 }
 
+namespace {
+
+int64_t channels_per_group(int64_t in_channels, int64_t out_channels, int64_t groups) {
+  if (groups < 1 || in_channels % groups || out_channels % groups)
+    fail(ErrorKind::value,
+         "Conv2d: groups must be positive and divide in_channels {} and out_channels {}, got {}",
+         in_channels, out_channels, groups);
+  return in_channels / groups;
+}
+
+}  // namespace
+
 Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t stride,
                int64_t padding, int64_t dilation, int64_t groups, bool with_bias)
     : stride_(stride), padding_(padding), dilation_(dilation), groups_(groups) {
-  const int64_t shape[] = {out_channels, in_channels / groups, kernel_size, kernel_size};
+  const int64_t shape[] = {out_channels, channels_per_group(in_channels, out_channels, groups),
+                           kernel_size, kernel_size};
   weight = register_parameter("weight", empty(Ints(shape)));
   init::kaiming_uniform_(weight, std::sqrt(5.0));
   if (!with_bias) return;

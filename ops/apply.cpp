@@ -1,5 +1,6 @@
 #include "ops/apply.h"
 
+#include "ops/undefined.h"
 #include "tensor/thread_state.h"
 #include "tensor/threads.h"
 
@@ -29,10 +30,12 @@ bool tracks_gradient(const Tensor& t) {
 }
 
 void evaluate(const OpDef& op, const void* attrs, std::span<const Tensor> in,
-                     std::span<Tensor> out) {
+              std::span<Tensor> out) try {
   if (op.view) return op.eval({op, attrs, in, out});  // computes nothing
   FloatEnvironment environment;
   op.eval({op, attrs, in, out});
+} catch (const UndefinedTensor&) {
+  name_undefined(op.name, in);
 }
 
 void apply(const OpDef& op, const void* attrs, std::span<const Tensor> in, std::span<Tensor> out) {

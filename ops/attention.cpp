@@ -349,7 +349,7 @@ void vjp(const Vjp& v) {
 
 void check(const Tensor& q, const Tensor& k, const Tensor& v) {
   constexpr const char* op = "scaled_dot_product_attention";
-  if (q.dim() < 2 || k.dim() < 2 || v.dim() < 2)
+  if (q.dim(op) < 2 || k.dim(op) < 2 || v.dim(op) < 2)
     fail(ErrorKind::runtime, "{}: query, key and value need at least 2 dims, got {}, {} and {}", op,
          shape_text(q.sizes()), shape_text(k.sizes()), shape_text(v.sizes()));
   if (q.dtype() != k.dtype() || q.dtype() != v.dtype() || !is_floating(q.dtype()))

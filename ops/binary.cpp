@@ -252,14 +252,14 @@ bool is_one(const Scalar& s) { return s.as_double() == 1; }
 
 void refuse_zero_divisor(const char* op, const Tensor& a, const Tensor& b) {
   const Tensor in[] = {a, b};
-  if (is_floating(common_dtype(in)) || b.numel() == 0) return;
+  if (is_floating(common_dtype(in)) || b.numel(op) == 0) return;
   if (any(eq(b, Scalar(0).tensor())).item_int())
     fail(ErrorKind::runtime,
          "{}: ZeroDivisionError: the integer divisor holds a zero; use float tensors for inf", op);
 }
 
 void refuse_bools(const char* op, const Tensor& a, const Tensor& b) {
-  if (a.dtype() == DType::bool_ && b.dtype() == DType::bool_)
+  if (a.dtype(op) == DType::bool_ && b.dtype(op) == DType::bool_)
     fail(ErrorKind::runtime,
          "{}: subtraction of two bool tensors is not defined; use bitwise_xor() or logical_xor()",
          op);

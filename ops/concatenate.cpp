@@ -115,7 +115,7 @@ bool is_legacy_empty(const Tensor& t) { return t.dim() == 1 && t.sizes()[0] == 0
 
 void check_fits(const char* op, const Tensor& first, const Tensor& t, size_t position,
                 int64_t axis) {
-  bool fits = first.dim() == t.dim();
+  bool fits = first.dim(op) == t.dim(op);
   for (int64_t d = 0; fits && d < t.dim(); ++d)
     fits = d == axis || first.sizes()[d] == t.sizes()[d];
   if (!fits)
@@ -142,11 +142,8 @@ Tensor join(const char* op, Tensors tensors, int64_t dim) {
   parts.reserve(tensors.size());
   DType dtype = common_dtype(tensors);
   const Tensor* first = &tensors[0];
-  for (const Tensor& t : tensors)
-    if (!is_legacy_empty(t)) {
-      first = &t;
-      break;
-    }
+  for (size_t i = tensors.size(); i-- > 0;)
+    if (tensors[i].dim(op) != 1 || !is_legacy_empty(tensors[i])) first = &tensors[i];
   if (first->dim() == 0)
     fail(ErrorKind::runtime, "{}: 0-dim tensors cannot be joined along a dim. Use stack()", op);
   int64_t axis = wrap_dim(dim, first->dim(), op);
@@ -198,10 +195,12 @@ Tensor vstack(Tensors tensors) { return join("vstack", mapped(tensors, atleast_2
 Tensor row_stack(Tensors tensors) { return vstack(tensors); }
 Tensor dstack(Tensors tensors) { return join("dstack", mapped(tensors, atleast_3d), 2); }
 Tensor column_stack(Tensors tensors) {
-  return join(
-      "column_stack",
-      mapped(tensors, [](const Tensor& x) { return x.dim() > 1 ? x : reshape(x, Shape{-1, 1}); }),
-      1);
+  return join("column_stack",
+              mapped(tensors,
+                     [](const Tensor& x) {
+                       return x.dim("column_stack") > 1 ? x : reshape(x, Shape{-1, 1});
+                     }),
+              1);
 }
 
 namespace {

@@ -91,7 +91,7 @@ void run_gemm(const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor
 }
 
 DType result_dtype(const char* op, const Tensor& a, const Tensor& b) {
-  if (a.dtype() != b.dtype())
+  if (a.dtype(op) != b.dtype(op))
     fail(ErrorKind::runtime,
          "{}: both operands must have one dtype, got {} and {}. Cast one with .to()", op,
          name(a.dtype()), name(b.dtype()));
@@ -309,9 +309,9 @@ namespace {
 
 void check_inner(const char* op, const Tensor& a, const Tensor& b) {
   result_dtype(op, a, b);
-  if (a.dtype() == DType::bool_)
+  if (a.dtype(op) == DType::bool_)
     fail(ErrorKind::runtime, "{}: bool tensors have no products; cast them first", op);
-  int64_t k = a.sizes()[a.dim() - 1], other = b.sizes()[b.dim() - 2];
+  int64_t k = a.sizes()[a.dim() - 1], other = b.sizes(op)[b.dim() - 2];
   if (k != other)
     fail(
         ErrorKind::runtime,
@@ -320,7 +320,7 @@ void check_inner(const char* op, const Tensor& a, const Tensor& b) {
 }
 
 void check_rank(const char* op, const Tensor& x, int rank, const char* which) {
-  if (x.dim() != rank)
+  if (x.dim(op) != rank)
     fail(ErrorKind::runtime, "{}: `{}` must have {} dims, got shape {}", op, which, rank,
          shape_text(x.sizes()));
 }

@@ -84,7 +84,7 @@ namespace {
 Tensor drop(const char* op, const Tensor& x, double p, Generator* generator) {
   if (!(p >= 0 && p <= 1))
     fail(ErrorKind::value, "{}: p must be a probability between 0 and 1, got {}", op, p);
-  if (!is_floating(x.dtype()))
+  if (!is_floating(x.dtype(op)))
     fail(ErrorKind::runtime,
          "{}: needs a floating point tensor, got {}. Cast it with .float() first", op,
          name(x.dtype()));

@@ -7,14 +7,14 @@
 namespace fluxion {
 
 void check_index_dtype(const char* op, const Tensor& index) {
-  if (index.dtype() == DType::i64 || index.dtype() == DType::i32) return;
+  if (index.dtype(op) == DType::i64 || index.dtype() == DType::i32) return;
   fail(ErrorKind::runtime, "{}: the index must be int64 or int32, got {}. Convert it with .long()",
        op, name(index.dtype()));
 }
 
 Tensor matching(const char* op, const char* what, const Tensor& value, const Tensor& self) {
-  if (value.has(kWeak)) return to_dtype(value, self.dtype());
-  if (value.dtype() != self.dtype())
+  if (value.has(kWeak)) return to_dtype(value, self.dtype(op));
+  if (value.dtype(op) != self.dtype())
     fail(ErrorKind::runtime,
          "{}: {} must have the tensor's dtype {}, got {}. Convert it with .to()", op, what,
          name(self.dtype()), name(value.dtype()));
@@ -22,7 +22,7 @@ Tensor matching(const char* op, const char* what, const Tensor& value, const Ten
 }
 
 Tensor fill_value(const char* op, const Tensor& value, DType dtype) {
-  if (value.dim() != 0)
+  if (value.dim(op) != 0)
     fail(ErrorKind::runtime, "{}: the value must be a number or a 0-dim tensor, got shape {}", op,
          shape_text(value.sizes()));
   if (is_integral(dtype)) {

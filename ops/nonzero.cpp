@@ -34,14 +34,14 @@ void eval_nonzero(const Eval& e) {
 }
 
 void check_mask(const char* op, const Tensor& mask) {
-  if (mask.dtype() != DType::bool_)
+  if (mask.dtype(op) != DType::bool_)
     fail(ErrorKind::runtime,
          "{}: the mask must be a bool tensor, got {}. Compare it, for example with != 0", op,
          name(mask.dtype()));
 }
 
 void check_fits(const char* op, const Tensor& mask, const Tensor& x) {
-  if (!can_broadcast(mask.sizes(), x.sizes()))
+  if (!can_broadcast(mask.sizes(op), x.sizes(op)))
     fail(ErrorKind::runtime, "{}: the mask's shape {} cannot be broadcast to the tensor's shape {}",
          op, shape_text(mask.sizes()), shape_text(x.sizes()));
 }

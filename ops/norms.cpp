@@ -6,7 +6,7 @@ namespace fluxion {
 namespace {
 
 void check_same_shape(const char* op, const char* argument, const Tensor& t, Ints shape) {
-  if (t.defined() && !std::ranges::equal(t.sizes(), shape))
+  if (t.defined() && !std::ranges::equal(t.sizes(op), shape))
     fail(ErrorKind::runtime, "{}: {} must have normalized_shape {}, got {}", op, argument,
          shape_text(shape), shape_text(t.sizes()));
 }
@@ -43,7 +43,7 @@ Shape statistics_shape(Ints shape, int64_t dims) {
 
 void check_trailing_norm(const char* op, const Tensor& x, Ints normalized_shape,
                          const Tensor& weight, const Tensor& bias) {
-  if (!is_floating(x.dtype()))
+  if (!is_floating(x.dtype(op)))
     fail(ErrorKind::runtime,
          "{}: needs a floating point input, got {}. Cast it with .float() first", op,
          name(x.dtype()));
@@ -60,7 +60,7 @@ void check_trailing_norm(const char* op, const Tensor& x, Ints normalized_shape,
 
 void check_per_channel(const char* op, const char* argument, const Tensor& t, int64_t channels,
                        Ints shape) {
-  if (t.defined() && (t.dim() != 1 || t.numel() != channels))
+  if (t.defined() && (t.dim(op) != 1 || t.numel() != channels))
     fail(ErrorKind::runtime,
          "{}: {} must have one element per channel, shape ({},) for input of shape {}; got {}", op,
          argument, channels, shape_text(shape), shape_text(t.sizes()));

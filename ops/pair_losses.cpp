@@ -155,7 +155,7 @@ constinit OpDef kBceLogits =
 namespace {
 
 void require_shape(const char* op, const Tensor& input, const Tensor& target) {
-  if (!std::ranges::equal(input.sizes(), target.sizes()))
+  if (!std::ranges::equal(input.sizes(op), target.sizes(op)))
     fail(ErrorKind::value, "{}: target must have the input's shape {}, got {}", op,
          shape_text(input.sizes()), shape_text(target.sizes()));
 }

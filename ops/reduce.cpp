@@ -164,7 +164,7 @@ void run_rows(const OpDef& op, const ReduceAttrs& a, const Tensor& x, std::span<
 
 ReduceAttrs reduce_attrs(const char* op, const Tensor& x, OptInts dim, bool keepdim) {
   ReduceAttrs a{0, keepdim, {}};
-  int rank = x.dim();
+  int rank = x.dim(op);
   if (!dim || dim->empty()) {
     a.dims.n = static_cast<uint8_t>(rank);
     for (int d = 0; d < rank; ++d) a.dims.v[d] = d;

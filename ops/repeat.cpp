@@ -49,7 +49,8 @@ std::pair<Tensor, int64_t> along(const Tensor& x, OptInt dim) {
 
 /// i as often as repeats[i] says.
 Tensor repeated_positions(const Tensor& repeats, OptInt output_size) {
-  if (repeats.dim() > 1 || (repeats.dtype() != DType::i64 && repeats.dtype() != DType::i32))
+  if (repeats.dim("repeat_interleave") > 1 ||
+      (repeats.dtype() != DType::i64 && repeats.dtype() != DType::i32))
     fail(ErrorKind::runtime,
          "repeat_interleave: repeats must be a 1-dim int64 or int32 tensor, got {}",
          type_text(repeats));

@@ -203,7 +203,7 @@ using Pair = std::tuple<Tensor, Tensor>;
 
 /// Integers and bools accumulate as int64; 0-dim tensors stay as they are.
 Tensor accumulated(const OpDef& op, const Tensor& x, int64_t dim, OptDType dtype) {
-  int64_t axis = wrap_dim(dim, x.dim(), op.name);
+  int64_t axis = wrap_dim(dim, x.dim(op.name), op.name);
   DType t = dtype ? *dtype : is_floating(x.dtype()) ? x.dtype() : DType::i64;
   Tensor in = to_dtype(x, t == DType::bool_ ? DType::i64 : t);
   Tensor y = x.dim() ? apply(op, ScanAttrs{axis}, {in})
@@ -212,7 +212,7 @@ Tensor accumulated(const OpDef& op, const Tensor& x, int64_t dim, OptDType dtype
 }
 
 Pair extremum(const OpDef& op, const Tensor& x, int64_t dim) {
-  ScanAttrs a{wrap_dim(dim, x.dim(), op.name)};
+  ScanAttrs a{wrap_dim(dim, x.dim(op.name), op.name)};
   Tensor in = x.dim() ? x : reshape(x, Shape{1}), out[2];
   apply(op, &a, {&in, 1}, out);
   if (x.dim()) return {out[0], out[1]};

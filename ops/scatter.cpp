@@ -17,7 +17,7 @@ using kernels::Combine;
 
 namespace {
 
-Tensor at_least_1d(const Tensor& t) { return t.dim() ? t : reshape(t, Shape{1}); }
+Tensor at_least_1d(const char* op, const Tensor& t) { return t.dim(op) ? t : reshape(t, Shape{1}); }
 
 /// An axis and an index that fit: as many dims as x, and no longer than it in the other dims.
 struct Along {
@@ -25,7 +25,7 @@ struct Along {
   int64_t axis;
 
   Along(const char* op, const Tensor& x_, int64_t dim, const Tensor& index_)
-      : x(at_least_1d(x_)), index(at_least_1d(index_)), axis(wrap_dim(dim, x.dim(), op)) {
+      : x(at_least_1d(op, x_)), index(at_least_1d(op, index_)), axis(wrap_dim(dim, x.dim(), op)) {
     check_index_dtype(op, index);
     if (index.numel() == 0 && index.dim() == 1 &&
         x.dim() != 1) {  // PyTorch takes an empty index of any rank
@@ -74,7 +74,7 @@ Tensor put_into(const Tensor& x, const char* op, int64_t dim, const Tensor& inde
   const Tensor in[] = {a.x, a.index, covered(op, a, source)};
   ScatterAttrs attrs{a.axis, how};
   const OpDef& def = how <= Combine::add ? kScatter : kScatterReduce;
-  if (x.dim()) return apply_into(x, def, &attrs, in);
+  if (x.dim(op)) return apply_into(x, def, &attrs, in);
   assign(x, reshape(apply(def, &attrs, in), x.sizes()));
   return x;
 }

@@ -79,11 +79,11 @@ namespace {
 
 Tensor search(const char* op, const Tensor& sequence, const Tensor& values, bool out_int32,
               bool right) {
-  if (sequence.dim() == 0)
+  if (sequence.dim(op) == 0)
     fail(ErrorKind::runtime, "{}: the sorted sequence must have at least one dim, got a number",
          op);
   bool batched = sequence.dim() > 1;
-  if (batched && (values.dim() != sequence.dim() ||
+  if (batched && (values.dim(op) != sequence.dim() ||
                   !std::ranges::equal(values.sizes().first(values.dim() - 1),
                                       sequence.sizes().first(values.dim() - 1))))
     fail(

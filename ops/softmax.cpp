@@ -189,8 +189,8 @@ constinit OpDef kLogSoftmax{.name = "log_softmax",
 namespace {
 
 Tensor normalise(const OpDef& op, const Tensor& input, int64_t dim, OptDType dtype) {
-  Tensor x = dtype ? to_dtype(input, *dtype) : input;
-  if (!is_floating(x.dtype()))
+  Tensor x = dtype && *dtype != input.dtype(op.name) ? to_dtype(input, *dtype) : input;
+  if (!is_floating(x.dtype(op.name)))
     fail(ErrorKind::runtime,
          "{}: needs a floating point tensor, got {}. Pass dtype=float32 or cast it first", op.name,
          name(x.dtype()));

@@ -36,7 +36,7 @@ void detail::destroy(Impl* p) {
 
 Impl* new_impl(DType dtype, int rank) {
   if (rank > kMaxRank) [[unlikely]]
-    fail(ErrorKind::runtime, "a tensor has at most {} dims, not {}", kMaxRank, rank);
+    fail(ErrorKind::runtime, "a tensor may have at most {} dims, got {}", kMaxRank, rank);
   auto* p = new (pool_alloc(sizeof(Impl))) Impl;
   p->dtype = dtype;
   p->rank = static_cast<uint8_t>(rank);

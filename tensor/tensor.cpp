@@ -47,8 +47,7 @@ int64_t Tensor::stride(int64_t d) const {
 namespace {
 
 const char* sole_element(const Tensor& t) {
-  if (!t.defined()) fail(ErrorKind::runtime, "item: the tensor is undefined");
-  if (t.numel() != 1)
+  if (t.numel("item") != 1)
     fail(ErrorKind::runtime,
          "item: a tensor of {} elements, shape {}, is not one number; index or reduce it first",
          t.numel(), shape_text(t.sizes()));

@@ -70,6 +70,9 @@ inline void release(Impl* p) {
   if (drop_count(p->refs)) detail::destroy(p);
 }
 
+/// Raises for an undefined tensor given to the C++ function `in`; defined in ops/, which knows the names of its arguments.
+[[noreturn]] void fail_undefined(const char* in);
+
 /// A fresh Impl of that rank with unset geometry.
 Impl* new_impl(DType dtype, int rank);
 /// Recomputes numel and kContiguous from sizes and strides. Raises if numel overflows.
@@ -86,24 +89,31 @@ class Tensor {
   Impl* impl() const { return p_.get(); }
   const Ref<Impl>& ref() const { return p_; }
 
-  DType dtype() const { return p_->dtype; }
-  int dim() const { return p_->rank; }
-  int64_t numel() const { return p_->numel; }
-  int64_t nbytes() const { return p_->numel * size_of(p_->dtype); }
-  Ints sizes() const { return {p_->sizes(), p_->rank}; }
-  Ints strides() const { return {p_->strides(), p_->rank}; }
+  // `in` is the caller's name, for the error that an undefined tensor gives.
+  DType dtype(const char* in = __builtin_FUNCTION()) const { return at(in).dtype; }
+  int dim(const char* in = __builtin_FUNCTION()) const { return at(in).rank; }
+  int64_t numel(const char* in = __builtin_FUNCTION()) const { return at(in).numel; }
+  int64_t nbytes(const char* in = __builtin_FUNCTION()) const {
+    return at(in).numel * size_of(p_->dtype);
+  }
+  Ints sizes(const char* in = __builtin_FUNCTION()) const { return {at(in).sizes(), p_->rank}; }
+  Ints strides(const char* in = __builtin_FUNCTION()) const { return {at(in).strides(), p_->rank}; }
   /// Size of a dim; negative counts from the end. Raises ErrorKind::index.
   int64_t size(int64_t d) const;
   int64_t stride(int64_t d) const;
-  bool is_contiguous() const { return p_->flags & kContiguous; }
-  bool has(ImplFlags f) const { return p_->flags & f; }
-  Storage* storage() const { return p_->storage.get(); }
-  int64_t storage_offset() const { return (p_->data - p_->storage->data) / size_of(p_->dtype); }
+  bool is_contiguous(const char* in = __builtin_FUNCTION()) const {
+    return at(in).flags & kContiguous;
+  }
+  bool has(ImplFlags f, const char* in = __builtin_FUNCTION()) const { return at(in).flags & f; }
+  Storage* storage(const char* in = __builtin_FUNCTION()) const { return at(in).storage.get(); }
+  int64_t storage_offset(const char* in = __builtin_FUNCTION()) const {
+    return (at(in).data - p_->storage->data) / size_of(p_->dtype);
+  }
   bool is_same(const Tensor& o) const { return p_ == o.p_; }
 
   template <class T = void>
-  T* data() const {
-    return reinterpret_cast<T*>(p_->data);
+  T* data(const char* in = __builtin_FUNCTION()) const {
+    return reinterpret_cast<T*>(at(in).data);
   }
 
   /// The value of a one-element tensor. Raises otherwise.
@@ -122,6 +132,11 @@ class Tensor {
   Tensor detach() const;
 
  private:
+  Impl& at(const char* in) const {
+    if (!p_) [[unlikely]]
+      fail_undefined(in);
+    return *p_;
+  }
   Ref<Impl> p_;
 };
 

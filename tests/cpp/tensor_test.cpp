@@ -347,7 +347,7 @@ TEST(Geometry, ErrorsNameWhatIsWrong) {
   EXPECT_EQ(error_of([] { empty(Sizes{3, -1}, DType::f32); }),
             "a size cannot be negative: shape (3, -1)");
   EXPECT_EQ(error_of([] { empty(Sizes(17, 1), DType::f32); }),
-            "a tensor has at most 16 dims, not 17");
+            "a tensor may have at most 16 dims, got 17");
   EXPECT_EQ(
       error_of([] { empty(Sizes{2, 3}, DType::f32).item(); }),
       "item: a tensor of 6 elements, shape (2, 3), is not one number; index or reduce it first");
