@@ -7,6 +7,13 @@
 
 namespace fluxion::python {
 
+/// What bool(o) says; throws what it raises.
+inline bool is_true(PyObject* o) {
+  int truth = PyObject_IsTrue(o);
+  check(truth);
+  return truth == 1;
+}
+
 /// An int, anything with __index__ (NumPy's ints, one-element integer tensors); not bool.
 bool to_integer(PyObject* o, int64_t* out);
 /// A bool, int or float, a NumPy scalar or a one-element tensor.

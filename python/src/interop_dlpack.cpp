@@ -1,5 +1,8 @@
 // DLPack (dmlc/dlpack, ABI 1.0), zero copy both ways: versioned and unversioned capsules.
+#include <optional>
+
 #include "ops/functions.h"
+#include "python/src/convert.h"
 #include "python/src/module.h"
 
 namespace fluxion::python {
@@ -115,18 +118,20 @@ PyObject* export_capsule(const Tensor& t, bool copied) {
   return capsule;
 }
 
-bool is_cpu(PyObject* device) {
-  if (!device || device == Py_None) return true;
-  int type = 0, id = 0;
-  if (!PyTuple_Check(device) || !PyArg_ParseTuple(device, "ii", &type, &id)) throw PythonError();
-  return type == kCpu;
+/// The first of the two ints that an argument of __dlpack__ is, or nothing for None.
+std::optional<int> first_of_pair(const char* argument, PyObject* o) {
+  if (!o || o == Py_None) return {};
+  int first = 0, second = 0;
+  if (!PyTuple_Check(o))
+    fail(ErrorKind::type, "__dlpack__(): argument '{}' must be a tuple of two ints or None, not {}",
+         argument, type_name(o));
+  if (!PyArg_ParseTuple(o, "ii", &first, &second)) throw PythonError();
+  return first;
 }
 
+bool is_cpu(PyObject* device) { return first_of_pair("dl_device", device).value_or(kCpu) == kCpu; }
 bool wants_versioned(PyObject* max_version) {
-  if (!max_version || max_version == Py_None) return false;
-  int major = 0, minor = 0;
-  if (!PyArg_ParseTuple(max_version, "ii", &major, &minor)) throw PythonError();
-  return major >= 1;
+  return first_of_pair("max_version", max_version).value_or(0) >= 1;
 }
 
 PyObject* dlpack(Frame& f) {
@@ -139,7 +144,7 @@ PyObject* dlpack(Frame& f) {
     throw PythonError();
   }
   PyObject* copy = f.object(4);
-  bool copied = copy && PyObject_IsTrue(copy) == 1;
+  bool copied = copy && is_true(copy);
   if (copied) t = clone(t);
   for (int64_t s : t.strides())
     if (s < 0) {

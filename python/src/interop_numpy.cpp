@@ -194,7 +194,7 @@ PyObject* native_array(Frame& f) {
   Object array = Object::own(to_numpy(f.arg(0).tensor));
   if (f.object(1) && f.object(1) != Py_None)
     array = Object::own(PyObject_CallMethod(array.get(), "astype", "O", f.object(1)));
-  if (f.object(2) && PyObject_IsTrue(f.object(2)) == 1)
+  if (f.object(2) && is_true(f.object(2)))
     array = Object::own(PyObject_CallMethod(array.get(), "copy", nullptr));
   return array.release();
 }

@@ -113,7 +113,10 @@ PyObject* view_dtype(Frame& f) {
 // --- edits in place
 
 PyObject* fill(Frame& f) {
-  assign(self(f), f.arg(1).tensor);
+  const Tensor& value = f.arg(1).tensor;
+  if (value.has(kNumber))
+    check_number("fill_", value.item(), is_floating(value.dtype()), self(f).dtype());
+  assign(self(f), value);
   return same(f);
 }
 PyObject* zero(Frame& f) {
@@ -201,7 +204,10 @@ PyObject* format(Frame& f) {
   bool plain = self(f).dim() == 0 && Py_TYPE(f.self()) == tensor_type;
   Object value =
       plain ? Object::own(from_scalar(scalar_of(self(f)))) : Object::own(PyObject_Str(f.self()));
-  if (!plain && PyObject_IsTrue(f.object(1)) == 1)
+  if (!PyUnicode_Check(f.object(1)))
+    fail(ErrorKind::type, "__format__(): argument 'format_spec' must be str, not {}",
+         type_name(f.object(1)));
+  if (!plain && is_true(f.object(1)))
     fail(ErrorKind::type,
          "unsupported format string passed to Tensor.__format__; only 0-dim tensors take one");
   return PyObject_Format(value.get(), f.object(1));
