@@ -26,6 +26,13 @@ Range results_inside(int64_t offset, int64_t stride, int64_t size, Range results
   return {most(first, results.begin), least(end, results.end)};
 }
 
+/// Taps of windows that start from `low` to `high` that can lie inside a line of `size`.
+Range taps_inside(int64_t low, int64_t high, int64_t dilation, int64_t size, int64_t taps) {
+  const int64_t first = high < 0 ? divide_up(-high, dilation) : 0;
+  const int64_t end = size > low ? divide_up(size - low, dilation) : 0;
+  return {first, least(end, taps)};
+}
+
 /// One tap of every window of the block, so that the loop runs along memory.
 template <class T>
 void take_larger(const T* x, int64_t stride, int32_t place, int64_t n, T* best, int32_t* at) {
@@ -40,12 +47,16 @@ void take_larger(const T* x, int64_t stride, int32_t place, int64_t n, T* best, 
 template <class T>
 void max_block(const PoolShape& s, const T* x, int64_t oy, Range results, T* best, int32_t* at) {
   for (int64_t i = 0; i < results.size(); ++i) best[i] = T{}, at[i] = -1;
-  for (int64_t ky = 0; ky < s.kh; ++ky) {
-    const int64_t iy = oy * s.stride_h - s.pad_h + ky * s.dilation_h;
-    if (iy < 0 || iy >= s.h) continue;
-    for (int64_t kx = 0; kx < s.kw; ++kx) {
+  const int64_t top = oy * s.stride_h - s.pad_h, left = results.begin * s.stride_w - s.pad_w,
+                right = (results.end - 1) * s.stride_w - s.pad_w;
+  const Range rows = taps_inside(top, top, s.dilation_h, s.h, s.kh),
+              columns = taps_inside(left, right, s.dilation_w, s.w, s.kw);
+  for (int64_t ky = rows.begin; ky < rows.end; ++ky) {
+    const int64_t iy = top + ky * s.dilation_h;
+    for (int64_t kx = columns.begin; kx < columns.end; ++kx) {
       const int64_t offset = kx * s.dilation_w - s.pad_w;
       const Range r = results_inside(offset, s.stride_w, s.w, results);
+      if (r.size() <= 0) continue;
       const int64_t place = iy * s.w + r.begin * s.stride_w + offset;
       take_larger(x + place, s.stride_w, static_cast<int32_t>(place), r.size(),
                   best + r.begin - results.begin, at + r.begin - results.begin);
@@ -68,10 +79,11 @@ void max_plane(const PoolShape& s, const T* x, T* y, int64_t* place) {
     }
 }
 
-int64_t divisor(const PoolShape& s, const Window& y, const Window& x) {
-  if (s.divisor) return s.divisor;
-  return s.count_include_pad ? y.padded_count * x.padded_count
-                             : (y.end - y.begin) * (x.end - x.begin);
+double divisor(const PoolShape& s, const Window& y, const Window& x) {
+  if (s.divisor) return static_cast<double>(s.divisor);
+  const int64_t rows = s.count_include_pad ? y.padded_count : y.end - y.begin,
+                columns = s.count_include_pad ? x.padded_count : x.end - x.begin;
+  return static_cast<double>(rows) * static_cast<double>(columns);
 }
 
 template <class T>
@@ -101,7 +113,9 @@ void spread_plane(const PoolShape& s, const T* g, T* gx) {
 
 template <class Fn>
 void each_plane(const Ctx& ctx, const PoolShape& s, Fn fn) {
-  run_each(ctx, s.planes, s.planes * s.oh * s.ow * s.kh * s.kw < 1 << 15, [&](int64_t p) {
+  const double taps = static_cast<double>(s.kh) * static_cast<double>(s.kw);
+  const double work = static_cast<double>(s.planes * s.oh * s.ow) * taps;
+  run_each(ctx, s.planes, work < 1 << 15, [&](int64_t p) {
     if (s.elem == Elem::f64) fn(p, double{});
     else fn(p, float{});
   });

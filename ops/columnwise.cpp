@@ -33,6 +33,7 @@ void emit(const OpDef& op, KernelSink& sink, const ColumnProgram& p) {
 void run(const OpDef& op, const ColumnProgram& p, DType compute, int64_t outer, int64_t red,
          int64_t inner, const TensorRefs& given, const double* params) {
   ProgramOperands operands(p.slots, p.inputs, compute, given);
+  if (!operands.write_anything()) return;
   char* data[kMaxSlots];
   for (size_t k = 0; k < operands.count(); ++k) data[k] = operands.whole(k).data<char>();
   kernels::Kernel kernel = require_kernel(op, compute, p.variant);
@@ -63,8 +64,10 @@ void run(const OpDef& op, const ColumnProgram& p, DType compute, int64_t outer, 
 
 AlongDim along(Ints shape, int64_t dim) {
   AlongDim a{1, 1, 1, dim + 1 >= static_cast<int64_t>(shape.size())};
-  for (int64_t d = 0; d < static_cast<int64_t>(shape.size()); ++d)
-    (d < dim ? a.outer : d == dim ? a.n : a.inner) *= shape[d];
+  for (int64_t d = 0; d < static_cast<int64_t>(shape.size()); ++d) {
+    int64_t& part = d < dim ? a.outer : d == dim ? a.n : a.inner;
+    if (__builtin_mul_overflow(part, shape[d], &part)) part = 0;  // another size is 0
+  }
   return a;
 }
 

@@ -1,6 +1,9 @@
 // 2-D and 1-D convolution and its gradients: three ops closed under differentiation.
 #include "kernels/conv.h"
 
+#include <algorithm>
+
+#include "base/checked.h"
 #include "ops/apply.h"
 #include "ops/copy.h"
 #include "ops/dot.h"
@@ -86,11 +89,12 @@ template <class Call>
 void run(const Eval& e, const kernels::ConvShape& s, Query query, Ints shape, DType dtype,
          Call call) {
   kernels::ContractionKernels k = contraction_kernels(dtype, dtype);
-  size_t bytes = query(s, k);
+  Tensor out = empty(shape, dtype);  // first: raises for sizes that the query could not count
+  size_t bytes = out.numel() ? query(s, k) : 0;
   Ref<Storage> workspace = allocate(bytes);
-  Tensor out = empty(shape, dtype);
-  double work = 2.0 * static_cast<double>(s.n * s.oc * s.oh * s.ow) *
-                static_cast<double>(s.c / s.groups * s.kh * s.kw);
+  double work = 2.0 * static_cast<double>(s.n * s.oc) * static_cast<double>(s.oh) *
+                static_cast<double>(s.ow) * static_cast<double>(s.c / s.groups) *
+                static_cast<double>(s.kh) * static_cast<double>(s.kw);
   {
     LongWork busy(work / 50);
     kernels::Ctx ctx = kernel_context(workspace->data, bytes);
@@ -270,6 +274,62 @@ void pair(const char* op, const char* what, Ints v, int64_t least, int64_t* h, i
     fail(ErrorKind::runtime, "{}: {} must be at least {}, got {}", op, what, least, shape_text(v));
 }
 
+/// Raises unless the taps fit the padded input. A stride or a dilation beyond the input is shortened: it is never gone.
+void fit_window(const char* op, Ints x, Ints w, int dim, int64_t pad, int64_t* stride,
+                int64_t* dilation) {
+  __int128 room = static_cast<__int128>(x[dim]) + 2 * static_cast<__int128>(pad),
+           reach = static_cast<__int128>(*dilation) * (w[dim] - 1) + 1;
+  if (room > INT64_MAX)
+    fail(ErrorKind::runtime, "{}: padding {} of an input {} has more elements than fit in 64 bits",
+         op, pad, shape_text(x));
+  if (reach > room)
+    fail(ErrorKind::runtime, "{}: the kernel {} is larger than the padded input {}", op,
+         shape_text(w), shape_text(x));
+  int64_t most = std::max<int64_t>(1, static_cast<int64_t>(room));
+  *stride = std::min(*stride, most);
+  *dilation = std::min(*dilation, most);
+}
+
+/// What an even kernel with padding='same' adds behind the input before the symmetric rest; `amounts` are pad()'s.
+Tensor same_padded(const char* op, const Tensor& input, const Tensor& weight, Ints stride,
+                   Ints dilation, Shape* padding) {
+  size_t dims = static_cast<size_t>(weight.dim(op)) - 2;
+  if (std::ranges::any_of(stride, [](int64_t s) { return s != 1; }))
+    fail(ErrorKind::value, "{}: padding='same' needs stride 1, got {}", op, shape_text(stride));
+  if (dilation.size() != 1 && dilation.size() != dims)
+    fail(ErrorKind::runtime, "{}: dilation must be one or {} integers, got {}", op, dims,
+         shape_text(dilation));
+  Shape extra;
+  for (size_t d = 0; d < dims; ++d) {
+    int64_t step = dilation[dilation.size() == 1 ? 0 : d], taps = weight.sizes()[2 + d];
+    int64_t total = taps ? checked_mul(step, taps - 1) : 0;
+    padding->push_back(total / 2);
+    extra.insert(0, total % 2);
+    extra.insert(0, 0);
+  }
+  bool even = std::ranges::any_of(Ints(extra), [](int64_t e) { return e != 0; });
+  return even ? pad(input, extra) : input;
+}
+
+using Convolution = Tensor (*)(const Tensor&, const Tensor&, const Tensor&, Ints, Ints, Ints,
+                               int64_t);
+
+Tensor named_padding(const char* op, Convolution conv, const Tensor& input, const Tensor& weight,
+                     const Tensor& bias, Ints stride, std::string_view padding, Ints dilation,
+                     int64_t groups) {
+  int64_t none = 0;
+  if (padding == "valid")
+    return conv(input, weight, bias, stride, Ints(&none, 1), dilation, groups);
+  if (padding != "same")
+    fail(ErrorKind::value, "{}: padding must be 'same', 'valid' or integers, got '{}'", op,
+         padding);
+  if (weight.dim(op) < 3 || weight.dim() > 4)  // conv() says what it needs
+    return conv(input, weight, bias, stride, Ints(&none, 1), dilation, groups);
+  Shape sides;
+  Tensor x = same_padded(op, input, weight, stride, dilation, &sides);
+  return conv(x, weight, bias, stride, sides, dilation, groups);
+}
+
 }  // namespace
 
 Tensor conv2d(const Tensor& input, const Tensor& weight, const Tensor& bias, Ints stride,
@@ -288,7 +348,8 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const Tensor& bias, Int
   pair("conv2d", "dilation", dilation, 1, &a.dilation_h, &a.dilation_w);
   a.groups = groups;
   Ints x = input.sizes(), w = weight.sizes();
-  if (groups < 1 || w[0] % groups || x[1] != w[1] * groups)
+  if (groups < 1) fail(ErrorKind::runtime, "conv2d: groups must be positive, got {}", groups);
+  if (w[0] % groups || x[1] != checked_mul(w[1], groups))
     fail(
         ErrorKind::runtime,
         "conv2d: input has {} channels, weight {} with groups={} needs {}; out channels must divide by groups",
@@ -299,11 +360,13 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const Tensor& bias, Int
   if (bias.defined() && (bias.dim() != 1 || bias.sizes()[0] != w[0]))
     fail(ErrorKind::runtime, "conv2d: bias must have shape ({},), got {}", w[0],
          shape_text(bias.sizes()));
-  Shape y = conv_shape(a, x, w);
-  if (x[2] + 2 * a.pad_h < a.dilation_h * (w[2] - 1) + 1 ||
-      x[3] + 2 * a.pad_w < a.dilation_w * (w[3] - 1) + 1)
-    fail(ErrorKind::runtime, "conv2d: the kernel {} is larger than the padded input {}",
-         shape_text(w), shape_text(x));
+  fit_window("conv2d", x, w, 2, a.pad_h, &a.stride_h, &a.dilation_h);
+  fit_window("conv2d", x, w, 3, a.pad_w, &a.stride_w, &a.dilation_w);
+  double height = static_cast<double>(x[2]) + 2 * static_cast<double>(a.pad_h),
+         width = static_cast<double>(x[3]) + 2 * static_cast<double>(a.pad_w);
+  if (height * width * static_cast<double>(x[1]) > 0x1p44)
+    fail(ErrorKind::memory, "conv2d: an input {} with padding {} does not fit the memory",
+         shape_text(x), shape_text(padding));
   return bias.defined() ? apply(kConv, a, {input, weight, bias}) : apply(kConv, a, {input, weight});
 }
 
@@ -313,22 +376,43 @@ Tensor conv1d(const Tensor& input, const Tensor& weight, const Tensor& bias, Int
     fail(ErrorKind::runtime,
          "conv1d: needs input [n, c, l] or [c, l] and weight [oc, c / groups, k], got {} and {}",
          shape_text(input.sizes()), shape_text(weight.sizes()));
+  for (Ints v : {stride, padding, dilation})
+    if (v.size() != 1)
+      fail(ErrorKind::runtime, "conv1d: stride, padding and dilation must be one integer, got {}",
+           shape_text(v));
   const int64_t s[] = {1, stride[0]}, p[] = {0, padding[0]}, d[] = {1, dilation[0]};
   return squeeze(conv2d(unsqueeze(input, -2), unsqueeze(weight, -2), bias, s, p, d, groups),
                  Shape{-2});
 }
 
+Tensor conv2d(const Tensor& input, const Tensor& weight, const Tensor& bias, Ints stride,
+              Text padding, Ints dilation, int64_t groups) {
+  return named_padding("conv2d", &conv2d, input, weight, bias, stride, padding, dilation, groups);
+}
+Tensor conv1d(const Tensor& input, const Tensor& weight, const Tensor& bias, Ints stride,
+              Text padding, Ints dilation, int64_t groups) {
+  return named_padding("conv1d", &conv1d, input, weight, bias, stride, padding, dilation, groups);
+}
+
 namespace {
+
+using Named = Tensor (*)(const Tensor&, const Tensor&, const Tensor&, Ints, Text, Ints, int64_t);
 
 OpDef* const kOps[] = {&kConv, &kConvInputGradient, &kConvWeightGradient};
 
 const Function kFunctions[] = {
     {"conv2d(Tensor input, Tensor weight, Tensor? bias=None, int[] stride=1, int[] padding=0, int[] dilation=1, int groups=1) -> Tensor",
      "2-D convolution (cross-correlation) of [n, c, h, w] with [oc, c / groups, kh, kw].",
-     kFunction | kNN, thunk<&conv2d>},
+     kFunction | kNN, thunk<static_cast<Convolution>(&conv2d)>},
+    {"conv2d(Tensor input, Tensor weight, Tensor? bias=None, int[] stride=1, str padding='valid', int[] dilation=1, int groups=1) -> Tensor",
+     "2-D convolution without padding ('valid') or with as much as keeps the size ('same').",
+     kFunction | kNN, thunk<static_cast<Named>(&conv2d)>},
     {"conv1d(Tensor input, Tensor weight, Tensor? bias=None, int[] stride=1, int[] padding=0, int[] dilation=1, int groups=1) -> Tensor",
      "1-D convolution (cross-correlation) of [n, c, l] with [oc, c / groups, k].", kFunction | kNN,
-     thunk<&conv1d>},
+     thunk<static_cast<Convolution>(&conv1d)>},
+    {"conv1d(Tensor input, Tensor weight, Tensor? bias=None, int[] stride=1, str padding='valid', int[] dilation=1, int groups=1) -> Tensor",
+     "1-D convolution without padding ('valid') or with as much as keeps the size ('same').",
+     kFunction | kNN, thunk<static_cast<Named>(&conv1d)>},
 };
 
 }  // namespace

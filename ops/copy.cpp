@@ -1,6 +1,8 @@
 // Conversion and copies.
 #include "ops/copy.h"
 
+#include <cmath>
+
 #include "kernels/copy.h"
 #include "loops/elementwise.h"
 #include "ops/apply.h"
@@ -122,13 +124,30 @@ constinit OpDef kRowMajor{.name = "contiguous",
                           .cost = cheap_cost,
                           .samples = clone_samples};
 
+void check_number(const char* op, double value, bool floating, DType t) {
+  if (t == DType::bool_ || t == DType::f64) return;
+  double low, high;
+  if (fluxion::is_floating(t)) {
+    if (!std::isfinite(value)) return;
+    high = t == DType::f16 ? 65504 : t == DType::bf16 ? 0x1.fep127 : 0x1.fffffep127;
+    low = -high;
+  } else {
+    double end = std::ldexp(1.0, static_cast<int>(8 * size_of(t)) - (t != DType::u8));
+    low = t != DType::u8 ? -end : floating ? 0 : -(end - 1);
+    high = t == DType::i64 ? std::nextafter(end, 0.0) : end - 1;
+    if (t == DType::i64 && !floating) high = end;
+  }
+  if (!(value >= low && value <= high))
+    fail(ErrorKind::runtime, "{}: the value {} does not fit {}", op, value, name(t));
+}
+
 void add_into(const Tensor& dst, const Tensor& src) {
   const Tensor in[] = {dst, src};
   run_elementwise(*find_op("add"), nullptr, dst.dtype(), in, {&dst, 1}, Shape(dst.sizes()));
 }
 
 Tensor to_dtype(const Tensor& x, DType dtype) {
-  return x.dtype() == dtype && !x.has(kWeak)
+  return x.dtype("_to_dtype") == dtype && !x.has(kWeak)
              ? x
              : apply(kCast, CastAttrs{static_cast<int64_t>(dtype)}, {x});
 }

@@ -14,6 +14,9 @@ struct CastAttrs {
 
 /// dst = src, broadcast and converted. The write must have been announced by begin_write.
 void copy_elements(const Tensor& src, const Tensor& dst);
+/// Raises where PyTorch does: for a number (NaN and infinities too) that an integer or bounded dtype cannot hold.
+/// Integers below 0 wrap in uint8, as there.
+void check_number(const char* op, double value, bool is_floating, DType dtype);
 /// dst += src in place, same shape and dtype. Announced likewise.
 void add_into(const Tensor& dst, const Tensor& src);
 /// Converted, recorded; x itself if it has the dtype.

@@ -136,8 +136,8 @@ Tensor wants_grad(Tensor t, bool requires_grad) {
 }
 
 FullAttrs full_attrs(const Scalar& value, DType t, Ints size) {
-  return {value.as_double(), t == DType::bool_ ? value.as_double() != 0 : value.as_int(),
-          static_cast<int64_t>(t), size};
+  int64_t whole = t == DType::bool_ ? value.as_double() != 0 : is_floating(t) ? 0 : value.as_int();
+  return {value.as_double(), whole, static_cast<int64_t>(t), size};
 }
 
 DType dtype_of(const Scalar& s) { return s.kind == DType::f64 ? default_dtype() : s.kind; }
@@ -148,6 +148,7 @@ namespace {
 
 Tensor filled(const char* op, Ints size, const Scalar& value, DType dtype, bool requires_grad) {
   check_sizes(op, size, dtype);
+  check_number(op, value.as_double(), value.is_floating(), dtype);
   FullAttrs a = full_attrs(value, dtype, size);
   return wants_grad(apply(kFull, &a, {}), requires_grad);
 }
@@ -172,8 +173,8 @@ namespace {
 
 /// Unset memory with the layout of a dense permuted tensor (PyTorch's preserve_format).
 Tensor unset_like(const Tensor& x, OptDType dtype) {
+  DType t = dtype.value_or(x.dtype("empty_like"));
   Tensor like = empty_like_dense(x);
-  DType t = dtype.value_or(x.dtype());
   return t == x.dtype() ? like : alias(empty(x.sizes(), t), x.sizes(), like.strides(), 0);
 }
 
@@ -183,6 +184,7 @@ Tensor full_like(const Tensor& x, Scalar fill_value, OptDType dtype, bool requir
   if (x.is_contiguous())
     return full(x.sizes(), fill_value, dtype.value_or(x.dtype()), requires_grad);
   Tensor out = unset_like(x, dtype);
+  check_number("full_like", fill_value.as_double(), fill_value.is_floating(), out.dtype());
   FullAttrs a = full_attrs(fill_value, out.dtype(), x.sizes());
   apply(kFull, &a, {}, {&out, 1});
   return wants_grad(out, requires_grad);
@@ -229,13 +231,15 @@ bool is_exact(double v) { return std::abs(v) <= 0x1p53; }
 Tensor arange(Scalar start, Scalar end, Scalar step, OptDType dtype, bool requires_grad) {
   double a = start.as_double(), b = end.as_double(), s = step.as_double();
   if (s == 0) fail(ErrorKind::runtime, "arange: step must not be 0");
+  if (std::isnan(s)) fail(ErrorKind::runtime, "arange: step must not be NaN");
   if (!std::isfinite(a) || !std::isfinite(b))
     fail(ErrorKind::runtime, "arange: bounds must be finite, got {} to {}", a, b);
-  if ((b - a) * s < 0)
+  if ((b > a && s < 0) || (b < a && s > 0))
     fail(ErrorKind::runtime, "arange: the end {} cannot be reached from {} with step {}", b, a, s);
   bool floating = start.is_floating() || end.is_floating() || step.is_floating();
   DType t = dtype.value_or(floating ? default_dtype() : DType::i64);
   int64_t n = range_length(start, end, step);
+  check_sizes("arange", Ints(&n, 1), t);
   if (!floating && !(is_exact(a) && is_exact(s) && is_exact(b))) {
     IotaAttrs count{0, 1, static_cast<int64_t>(DType::i64), n};
     Tensor wide = add(mul(apply(kIota, &count, {}), step.tensor()), start.tensor());
@@ -255,6 +259,7 @@ Tensor linspace(Scalar start, Scalar end, int64_t steps, OptDType dtype, bool re
   double a = start.as_double(), b = end.as_double(),
          step = steps > 1 ? (b - a) / static_cast<double>(steps - 1) : 0;
   IotaAttrs up{a, step, static_cast<int64_t>(DType::f64), steps};
+  check_sizes("linspace", Ints(&steps, 1), DType::f64);
   Tensor rising = apply(kIota, &up, {});
   if (steps > 1) {  // the second half is counted from the end, which it reaches exactly
     IotaAttrs index{0, 1, static_cast<int64_t>(DType::i64), steps},

@@ -15,7 +15,7 @@ namespace {
 
 /// Kernel parameters.
 struct Params {
-  double ignore_index;
+  double ignored;              // what checked_classes puts for ignored targets
   double hard, soft, weights;  // 1 - smoothing, smoothing / classes, sum of the weights
 };
 
@@ -100,8 +100,7 @@ void kernels_of(const OpDef& op, KernelSink& sink) {
 }
 
 Params params_of(const CrossEntropyAttrs& a, int64_t classes) {
-  return {static_cast<double>(a.ignore_index), 1 - a.label_smoothing,
-          a.label_smoothing / static_cast<double>(classes), 0};
+  return {-1, 1 - a.label_smoothing, a.label_smoothing / static_cast<double>(classes), 0};
 }
 
 void eval(const Eval& e) {
@@ -117,7 +116,7 @@ void eval(const Eval& e) {
   Params p = params_of(a, along_classes.n);
   const AlongPrograms& programs = kForward[a.label_smoothing != 0];
   run(e.op, programs, compute, along_classes, {&x, &target, &weights, &entries, &e.out[1], &weight},
-      &p.ignore_index);
+      &p.ignored);
   if (a.reduction == kReduceMean) e.out[2] = sum(flatten(weight), Ints({0}));
   e.out[0] = to_dtype(reduce_entries(entries, e.out[2], a.reduction), x.dtype());
 }
@@ -173,7 +172,7 @@ void eval_gradient(const Eval& e) {
         a.has_weight ? sum(widen(e.in[5]), Ints({0})).item() : static_cast<double>(along_classes.n);
   const AlongPrograms& programs = kGradient[a.label_smoothing != 0];
   run(e.op, programs, compute, along_classes, {&g, &x, &target, &e.in[3], &weights, &e.out[0]},
-      &p.ignore_index);
+      &p.ignored);
 }
 
 void compose_gradient(const Eval& e) {

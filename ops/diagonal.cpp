@@ -1,4 +1,5 @@
 // Diagonals: views of them, and matrices that have them.
+#include "base/checked.h"
 #include "ops/apply.h"
 #include "ops/copy.h"
 #include "ops/functions.h"
@@ -102,7 +103,8 @@ Tensor diag_embed(const Tensor& x, int64_t offset, int64_t dim1, int64_t dim2) {
   if (x.dim() == 0)
     fail(ErrorKind::runtime, "diag_embed: needs at least one dim, got a 0-dim tensor");
   DiagonalAttrs a = resolved("diag_embed", offset, dim1, dim2, x.dim() + 1);
-  int64_t side = x.sizes().back() + std::abs(offset), next = 0;
+  int64_t away = offset < 0 ? checked_mul(-1, offset) : offset,
+          side = checked_add(x.sizes().back(), away), next = 0;
   Shape shape;
   for (int64_t d = 0; d <= x.dim(); ++d)
     shape.push_back(d == a.dim1 || d == a.dim2 ? side : x.sizes()[next++]);
@@ -133,7 +135,8 @@ Tensor eye(int64_t n, OptInt m, OptDType dtype, bool requires_grad) {
   if (n < 0 || columns < 0)
     fail(ErrorKind::runtime, "eye: sizes must not be negative, got {} and {}", n, columns);
   DType t = dtype.value_or(default_dtype());
-  Tensor y = embed(ones(Shape{std::min(n, columns)}, t), Shape{n, columns}, Shape{columns + 1}, 0);
+  Tensor y = embed(ones(Shape{std::min(n, columns)}, t), Shape{n, columns},
+                   Shape{checked_add(columns, 1)}, 0);
   return requires_grad ? y.set_requires_grad(true) : y;
 }
 

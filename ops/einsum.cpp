@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/checked.h"
 #include "ops/functions.h"
 #include "ops/op.h"
 
@@ -174,7 +175,7 @@ struct Group {
   void add(Label l, int64_t size) {
     labels.push_back(l);
     sizes.push_back(size);
-    total *= size;
+    total = checked_mul(total, size);
   }
 };
 

@@ -39,7 +39,7 @@ Dims distinct_dims(const char* op, const Tensor& x, Ints dims) {
   Dims out;
   uint32_t seen = 0;
   for (int64_t given : dims) {
-    int64_t d = wrap_dim(given, x.dim(), op);
+    int64_t d = wrap_dim(given, x.dim(op), op);
     if (seen >> d & 1)
       fail(ErrorKind::runtime, "{}: dim {} is named twice in {}", op, d, shape_text(dims));
     seen |= 1u << d;
@@ -86,8 +86,8 @@ Tensor flipud(const Tensor& x) {
 namespace {
 
 Tensor rolled(const Tensor& x, int64_t shift, int64_t dim) {
-  int64_t axis = wrap_dim(dim, x.dim(), "roll"), n = x.sizes()[axis];
-  int64_t start = n ? ((n - shift % n) % n) : 0;
+  int64_t axis = wrap_dim(dim, x.dim("roll"), "roll"), n = x.sizes()[axis];
+  int64_t rest = n ? shift % n : 0, start = rest > 0 ? n - rest : -rest;
   if (start == 0) return x;
   const Tensor parts[] = {narrow(x, axis, start, n - start), narrow(x, axis, 0, start)};
   return cat(parts, axis);

@@ -36,6 +36,13 @@ struct Scalar {
 };
 /// A weak 0-dim tensor: what a literal in an expression is.
 inline Tensor number(double v) { return Scalar(v).tensor(); }
+/// A text argument of an overloaded function: braces with numbers are a list of integers, never a text.
+struct Text : std::string_view {
+  template <class T>
+    requires(std::is_convertible_v<T, std::string_view> && !std::is_arithmetic_v<std::decay_t<T>> &&
+             !std::is_null_pointer_v<std::decay_t<T>>)
+  Text(const T& text) : std::string_view(text) {}
+};
 using OptInt = std::optional<int64_t>;
 using OptDouble = std::optional<double>;
 using OptBool = std::optional<bool>;
@@ -131,6 +138,10 @@ struct FromArg<Ints> {
 template <>
 struct FromArg<std::string_view> {
   static std::string_view get(Arg& a) { return a.text; }
+};
+template <>
+struct FromArg<Text> {
+  static Text get(Arg& a) { return a.text; }
 };
 template <>
 struct FromArg<Generator*> {

@@ -108,7 +108,9 @@ Tensor atleast_3d(const Tensor& input);
 
 // conv.cpp
 Tensor conv2d(const Tensor& input, const Tensor& weight, const Tensor& bias = {}, Ints stride = detail::default_ints<1>, Ints padding = detail::default_ints<0>, Ints dilation = detail::default_ints<1>, int64_t groups = 1);
+Tensor conv2d(const Tensor& input, const Tensor& weight, const Tensor& bias, Ints stride, Text padding, Ints dilation = detail::default_ints<1>, int64_t groups = 1);
 Tensor conv1d(const Tensor& input, const Tensor& weight, const Tensor& bias = {}, Ints stride = detail::default_ints<1>, Ints padding = detail::default_ints<0>, Ints dilation = detail::default_ints<1>, int64_t groups = 1);
+Tensor conv1d(const Tensor& input, const Tensor& weight, const Tensor& bias, Ints stride, Text padding, Ints dilation = detail::default_ints<1>, int64_t groups = 1);
 
 // copy.cpp
 Tensor clone(const Tensor& input);
@@ -261,6 +263,9 @@ Tensor normal_(const Tensor& input, double mean = 0, double std = 1, Generator* 
 Tensor bernoulli_(const Tensor& input, const Tensor& p = Scalar(0.5).tensor(), Generator* generator = nullptr);
 Tensor exponential_(const Tensor& input, double lambd = 1, Generator* generator = nullptr);
 Tensor random_(const Tensor& input, OptInt from = {}, OptInt to = {}, Generator* generator = nullptr);
+
+// region.cpp
+Tensor as_strided(const Tensor& input, Ints size, Ints stride, OptInt storage_offset = {});
 
 // repeat.cpp
 Tensor repeat(const Tensor& input, Ints repeats);

@@ -167,15 +167,20 @@ Reduction reduction_of(const char* op, std::string_view text, OptBool size_avera
 
 Tensor checked_classes(const char* op, const Tensor& target, int64_t classes,
                        int64_t ignore_index) {
-  Tensor t = dense(to_dtype(target, DType::i64));
+  Tensor t = dense(to_dtype(target, DType::i64)), result;
   const auto* values = t.data<int64_t>();
-  for (int64_t k = 0; k < t.numel(); ++k)
-    if ((values[k] < 0 || values[k] >= classes) && values[k] != ignore_index) [[unlikely]]
+  for (int64_t k = 0; k < t.numel(); ++k) {
+    if (values[k] == ignore_index) {
+      if (!result.defined() && ignore_index != -1) result = clone(t.detach());
+      if (result.defined()) result.data<int64_t>()[k] = -1;
+    } else if (values[k] < 0 || values[k] >= classes) [[unlikely]] {
       fail(ErrorKind::index,
            "{}: target {} is out of range for {} classes{}. Entries equal to ignore_index "
            "({}) do not count",
            op, values[k], classes, position_text(target.sizes(), k), ignore_index);
-  return t;
+    }
+  }
+  return result.defined() ? result : t;
 }
 
 Tensor reduced(const Tensor& values, Reduction r) {
@@ -186,7 +191,7 @@ namespace {
 
 /// Losses want one shape; PyTorch broadcasts.
 void fit(const char* op, Tensor& x, Tensor& target) {
-  if (std::ranges::equal(x.sizes(), target.sizes())) return;
+  if (std::ranges::equal(x.sizes(op), target.sizes(op))) return;
   Shape shape = broadcast_shapes(op, x.sizes(), target.sizes());
   x = expand(x, shape), target = expand(target, shape);
 }
@@ -251,8 +256,7 @@ Tensor nll_loss(const Tensor& input, const Tensor& target, const Tensor& weight,
         op, shape_text(input.sizes()), shape_text(wanted), name(target.dtype()),
         shape_text(target.sizes()));
   Tensor t = checked_classes(op, target, classes, ignore_index);
-  Tensor counted = ne(t, Scalar(ignore_index).tensor()),
-         safe = where(counted, t, Scalar(0).tensor());
+  Tensor counted = ge(t, Scalar(0).tensor()), safe = where(counted, t, Scalar(0).tensor());
   Tensor zero = zeros({}, input.dtype()),
          values = neg(squeeze(gather(input, dim, unsqueeze(safe, dim)), OptInts(Ints(&dim, 1))));
   Tensor factor = weight.defined() ? reshape(index_select(weight, 0, flatten(safe)), safe.sizes())

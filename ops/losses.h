@@ -13,7 +13,7 @@ Reduction reduction_of(const char* op, std::string_view text, OptBool size_avera
                        OptBool reduce = {});
 /// The values, their mean or their sum.
 Tensor reduced(const Tensor& values, Reduction r);
-/// Class indices as dense int64; raises for one that is neither in [0, classes) nor ignore_index.
+/// Class indices as dense int64, -1 where they are ignore_index; raises for others outside of [0, classes).
 Tensor checked_classes(const char* op, const Tensor& target, int64_t classes, int64_t ignore_index);
 
 }  // namespace fluxion

@@ -1,4 +1,5 @@
 // Class numbers: as rows of zeros with a one, and counted.
+#include "base/checked.h"
 #include "ops/copy.h"
 #include "ops/functions.h"
 #include "ops/index.h"
@@ -17,7 +18,7 @@ Tensor one_hot(const Tensor& classes, int64_t num_classes) {
   if (classes.numel()) {
     int64_t low = amin(classes).item_int(), high = amax(classes).item_int();
     if (low < 0) fail(ErrorKind::runtime, "one_hot: classes must not be negative, got {}", low);
-    if (num_classes < 0) num_classes = high + 1;
+    if (num_classes < 0) num_classes = checked_add(high, 1);
     if (high >= num_classes)
       fail(ErrorKind::runtime, "one_hot: class {} needs num_classes > {}, got {}", high, high,
            num_classes);
@@ -40,7 +41,7 @@ Tensor bincount(const Tensor& x, const Tensor& weights, int64_t minlength) {
   if (x.numel()) {
     int64_t low = amin(x).item_int();
     if (low < 0) fail(ErrorKind::runtime, "bincount: needs non-negative numbers, got {}", low);
-    bins = std::max(bins, amax(x).item_int() + 1);
+    bins = std::max(bins, checked_add(amax(x).item_int(), 1));
   }
   Tensor each = scalar(int64_t{1}, DType::i64);
   if (weights.defined())

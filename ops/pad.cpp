@@ -154,18 +154,19 @@ Tensor extended(const Tensor& x, const Mode& mode, int64_t dim, int64_t before, 
   if (before == 0 && behind == 0) return x;
   int64_t size = x.sizes()[dim],
           limit = mode.limit_below_size < 0 ? INT64_MAX : size - mode.limit_below_size;
-  if (before > limit || behind > limit || (size == 0 && before + behind > 0))
+  if (before > limit || behind > limit || (size == 0 && (before > 0 || behind > 0)))
     fail(
         ErrorKind::runtime,
         "pad: mode '{}' can add at most {} elements to either end of dim {} of shape {}, got ({}, {})",
         mode.name, std::max<int64_t>(size ? limit : 0, 0), dim, shape_text(x.sizes()), before,
         behind);
-  if (before + behind + size < 0)
+  int64_t total = checked_add(checked_add(size, before), behind);
+  if (total < 0)
     fail(ErrorKind::runtime, "pad: ({}, {}) removes more than the {} elements of dim {}", before,
          behind, size, dim);
-  std::vector<int64_t> places;
-  for (int64_t j = -before; j < size + behind; ++j) places.push_back(mode.source(j, size));
-  Tensor list = index_list(places);
+  Tensor list = empty(Shape{total}, DType::i64);
+  auto* places = list.data<int64_t>();
+  for (int64_t j = 0; j < total; ++j) places[j] = mode.source(j - before, size);
   return index_at(x, {dim}, {&list, 1});
 }
 
@@ -177,6 +178,10 @@ Tensor pad(const Tensor& x, Ints amounts, std::string_view mode, OptDouble value
     fail(ErrorKind::runtime,
          "pad: needs (before, behind) for at most {} dims, last dim first, got {} numbers", rank,
          amounts.size());
+  for (size_t i = 0; i < amounts.size(); ++i)
+    if (int64_t d = rank - 1 - static_cast<int64_t>(i / 2); amounts[i] < -x.sizes()[d])
+      fail(ErrorKind::runtime, "pad: {} removes more than the {} elements of dim {} of shape {}",
+           amounts[i], x.sizes()[d], d, shape_text(x.sizes()));
   if (mode == "constant") {
     PadAttrs a{Dims(Shape(rank, 0)), Dims(Shape(rank, 0)), value.value_or(0)};
     for (int64_t i = 0; i < pairs; ++i) {

@@ -1,6 +1,7 @@
 // Max and average pooling of [n, c, h, w].
 #include "kernels/pool.h"
 
+#include "base/checked.h"
 #include "ops/apply.h"
 #include "ops/copy.h"
 #include "ops/elementwise.h"
@@ -73,7 +74,8 @@ void eval_max(const Eval& e) {
   Tensor x = computed(e.in[0]);
   Shape s = pooled(a, x.sizes());
   Tensor y = empty(s, x.dtype()), place = empty(s, DType::i64);
-  LongWork busy(static_cast<double>(y.numel() * a.kh * a.kw));
+  LongWork busy(static_cast<double>(y.numel()) * static_cast<double>(a.kh) *
+                static_cast<double>(a.kw));
   if (y.numel())
     kernels::max_pool(kernel_context(), shape_of(a, x), x.data(), y.data(), place.data<int64_t>());
   deliver(e.out[0], y, e.in[0].dtype());
@@ -243,15 +245,18 @@ namespace {
 
 int64_t pooled_size(int64_t in, int64_t k, int64_t stride, int64_t pad, int64_t dilation,
                     bool ceil_mode) {
-  int64_t reach = in + 2 * pad - dilation * (k - 1) - 1 + (ceil_mode ? stride - 1 : 0);
-  int64_t n = reach < 0 ? 0 : reach / stride + 1;
-  if (ceil_mode && (n - 1) * stride >= in + pad) --n;  // a window must start inside
-  return n;
+  using Wide = __int128;
+  Wide reach = static_cast<Wide>(in) + 2 * static_cast<Wide>(pad) -
+               static_cast<Wide>(dilation) * (k - 1) - 1 + (ceil_mode ? stride - 1 : 0);
+  Wide n = reach < 0 ? 0 : reach / stride + 1;
+  if (ceil_mode && (n - 1) * stride >= static_cast<Wide>(in) + pad)
+    --n;  // a window must start inside
+  return static_cast<int64_t>(std::min<Wide>(n, INT64_MAX));
 }
 
 PoolAttrs attrs_for(const char* op, const Tensor& x, Ints kernel, OptInts given_stride,
                     Ints padding, Ints dilation, bool ceil_mode) {
-  if (x.dim() != 4 || !is_floating(x.dtype()))
+  if (x.dim(op) != 4 || !is_floating(x.dtype()))
     fail(ErrorKind::runtime, "{}: needs a floating tensor [n, c, h, w] or [c, h, w], got {}", op,
          type_text(x));
   Ints stride = given_stride && !given_stride->empty() ? *given_stride : kernel;
@@ -276,7 +281,7 @@ PoolAttrs attrs_for(const char* op, const Tensor& x, Ints kernel, OptInts given_
   if (a.kh < 1 || a.kw < 1 || a.stride_h < 1 || a.stride_w < 1 || a.dilation_h < 1 ||
       a.dilation_w < 1)
     fail(ErrorKind::runtime, "{}: kernel_size, stride and dilation must be at least 1", op);
-  if (a.pad_h < 0 || a.pad_w < 0 || a.pad_h * 2 > a.kh || a.pad_w * 2 > a.kw)
+  if (a.pad_h < 0 || a.pad_w < 0 || a.pad_h > a.kh / 2 || a.pad_w > a.kw / 2)
     fail(ErrorKind::runtime, "{}: padding {} must be between 0 and half of kernel_size {}", op,
          shape_text(padding), shape_text(kernel));
   a.oh = pooled_size(a.h, a.kh, a.stride_h, a.pad_h, a.dilation_h, ceil_mode);
@@ -284,10 +289,17 @@ PoolAttrs attrs_for(const char* op, const Tensor& x, Ints kernel, OptInts given_
   if (a.oh < 1 || a.ow < 1)
     fail(ErrorKind::runtime, "{}: the window {} does not fit the input {}", op, shape_text(kernel),
          shape_text(x.sizes()));
+  // Steps beyond the input are never gone; shortened, they cannot overflow.
+  auto within = [](int64_t step, int64_t size, int64_t pad) {
+    return std::min(step, std::max<int64_t>(1, checked_add(size, checked_mul(2, pad))));
+  };
+  a.stride_h = within(a.stride_h, a.h, a.pad_h), a.stride_w = within(a.stride_w, a.w, a.pad_w);
+  a.dilation_h = within(a.dilation_h, a.h, a.pad_h);
+  a.dilation_w = within(a.dilation_w, a.w, a.pad_w);
   return a;
 }
 
-Tensor batched(const Tensor& x) { return x.dim() == 3 ? unsqueeze(x, 0) : x; }
+Tensor batched(const char* op, const Tensor& x) { return x.dim(op) == 3 ? unsqueeze(x, 0) : x; }
 Tensor unbatched(const Tensor& y, const Tensor& like) {
   return like.dim() == 3 ? squeeze(y, Shape{0}) : y;
 }
@@ -297,8 +309,11 @@ Tensor unbatched(const Tensor& y, const Tensor& like) {
 std::tuple<Tensor, Tensor> max_pool2d_with_indices(const Tensor& input, Ints kernel_size,
                                                    OptInts stride, Ints padding, Ints dilation,
                                                    bool ceil_mode) {
-  Tensor x = batched(input);
+  Tensor x = batched("max_pool2d", input);
   PoolAttrs a = attrs_for("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode);
+  if (x.numel() && a.h * a.w > INT32_MAX)
+    fail(ErrorKind::not_implemented,
+         "max_pool2d: planes of {} x {} have 2^31 elements or more. Pool parts of them", a.h, a.w);
   Tensor out[2];
   apply(kMaxPool, &a, {&x, 1}, out);
   return {unbatched(out[0], input), unbatched(out[1], input)};
@@ -310,7 +325,8 @@ Tensor max_pool2d(const Tensor& input, Ints kernel_size, OptInts stride, Ints pa
 }
 Tensor avg_pool2d(const Tensor& input, Ints kernel_size, OptInts stride, Ints padding,
                   bool ceil_mode, bool count_include_pad, OptInt divisor_override) {
-  Tensor x = batched(input);
+  if (divisor_override == 0) fail(ErrorKind::runtime, "avg_pool2d: divisor_override must not be 0");
+  Tensor x = batched("avg_pool2d", input);
   PoolAttrs a = attrs_for("avg_pool2d", x, kernel_size, stride, padding, Shape{1}, ceil_mode);
   a.include_pad = count_include_pad;
   a.divisor = divisor_override.value_or(0);
@@ -320,17 +336,29 @@ Tensor avg_pool2d(const Tensor& input, Ints kernel_size, OptInts stride, Ints pa
 namespace {
 
 /// [.., c, l] as [.., c, 1, l].
-Shape flat_window(Ints v, int64_t one) { return Shape{one, v[0]}; }
+Shape flat_window(const char* op, Ints v, int64_t one) {
+  if (v.size() != 1)
+    fail(ErrorKind::runtime, "{}: window arguments are one integer, got {}", op, shape_text(v));
+  return Shape{one, v[0]};
+}
+
+Tensor flat_input(const char* op, const Tensor& x) {
+  if ((x.dim(op) != 2 && x.dim() != 3) || !is_floating(x.dtype()))
+    fail(ErrorKind::runtime, "{}: needs a floating tensor [n, c, l] or [c, l], got {}", op,
+         type_text(x));
+  return unsqueeze(x, -2);
+}
 
 }  // namespace
 
 std::tuple<Tensor, Tensor> max_pool1d_with_indices(const Tensor& input, Ints kernel_size,
                                                    OptInts stride, Ints padding, Ints dilation,
                                                    bool ceil_mode) {
-  auto [y, place] =
-      max_pool2d_with_indices(unsqueeze(input, -2), flat_window(kernel_size, 1),
-                              flat_window(stride && !stride->empty() ? *stride : kernel_size, 1),
-                              flat_window(padding, 0), flat_window(dilation, 1), ceil_mode);
+  constexpr const char* op = "max_pool1d";
+  auto [y, place] = max_pool2d_with_indices(
+      flat_input(op, input), flat_window(op, kernel_size, 1),
+      flat_window(op, stride && !stride->empty() ? *stride : kernel_size, 1),
+      flat_window(op, padding, 0), flat_window(op, dilation, 1), ceil_mode);
   return {squeeze(y, Shape{-2}), squeeze(place, Shape{-2})};
 }
 Tensor max_pool1d(const Tensor& input, Ints kernel_size, OptInts stride, Ints padding,
@@ -340,9 +368,10 @@ Tensor max_pool1d(const Tensor& input, Ints kernel_size, OptInts stride, Ints pa
 }
 Tensor avg_pool1d(const Tensor& input, Ints kernel_size, OptInts stride, Ints padding,
                   bool ceil_mode, bool count_include_pad) {
-  return squeeze(avg_pool2d(unsqueeze(input, -2), flat_window(kernel_size, 1),
-                            flat_window(stride && !stride->empty() ? *stride : kernel_size, 1),
-                            flat_window(padding, 0), ceil_mode, count_include_pad),
+  constexpr const char* op = "avg_pool1d";
+  return squeeze(avg_pool2d(flat_input(op, input), flat_window(op, kernel_size, 1),
+                            flat_window(op, stride && !stride->empty() ? *stride : kernel_size, 1),
+                            flat_window(op, padding, 0), ceil_mode, count_include_pad),
                  Shape{-2});
 }
 

@@ -41,6 +41,13 @@ class ProgramOperands {
   Extent extent(size_t k) const { return slots_[k].extent; }
   const Tensor& given(size_t k) const { return *given_[k]; }
 
+  /// Rows without elements may be more than anybody can count.
+  bool write_anything() const {
+    for (size_t k = inputs_; k < count(); ++k)
+      if (given(k).numel()) return true;
+    return false;
+  }
+
   /// A dense tensor in the kernel's dtype that stands for operand k.
   const Tensor& whole(size_t k) {
     const Tensor& t = given(k);

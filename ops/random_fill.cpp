@@ -43,7 +43,7 @@ Tensor random_(const Tensor& self, OptInt from, OptInt to, Generator* generator)
   constexpr int digits[kDTypes] = {1, 8, 7, 15, 31, 62, 11, 8, 24, 53};
   int64_t low = from && to ? *from : 0;
   int64_t high = to ? *to : from ? *from : int64_t{1} << digits[static_cast<int>(self.dtype())];
-  assign(self, randint(low, high, self.sizes(), generator, {}, false));
+  assign(self, randint(low, high, self.sizes(), generator, self.dtype(), false));
   return self;
 }
 

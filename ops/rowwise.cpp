@@ -64,6 +64,7 @@ class RowRun {
   }
 
   void run(double nanoseconds) {
+    if (!operands_.write_anything()) return;
     double row_cost = cost_of_row(nanoseconds);
     LongWork work(row_cost * static_cast<double>(rows_));
     int64_t grain = std::max<int64_t>(1, static_cast<int64_t>(kChunkNanoseconds / row_cost));
@@ -73,6 +74,7 @@ class RowRun {
 
   /// Column outputs are sums over the rows: one partial sum per chunk of rows, added in order.
   void run_sums(double nanoseconds) {
+    if (!operands_.write_anything()) return;
     double row_cost = cost_of_row(nanoseconds);
     LongWork work(row_cost * static_cast<double>(rows_));
     int64_t chunks = (rows_ + kSumRows - 1) / kSumRows;

@@ -62,7 +62,7 @@ void eval_lines(const Eval& e, int64_t axis, int64_t count, Rank rank) {
   Tensor values = empty(shape, x.dtype()), indices = empty(shape, DType::i64);
   order.values = values.data<char>();
   order.indices = indices.data<int64_t>();
-  if (order.lines) {
+  if (values.numel()) {
     size_t part = kernels::order_workspace(x.dtype(), order.length);
     size_t parts = static_cast<size_t>(std::min<int64_t>(num_threads(), order.lines));
     Tensor workspace = empty(Shape{static_cast<int64_t>(part * parts)}, DType::u8);
@@ -198,7 +198,7 @@ template <class A>
 Pair ordered(const OpDef& op, const Tensor& x, const A& attrs) {
   Tensor in = at_least_1d(x), out[2];
   apply(op, &attrs, {&in, 1}, out);
-  if (x.dim() == 0 && out[0].numel() == 1)
+  if (x.dim(op.name) == 0 && out[0].numel() == 1)
     return {reshape(out[0], Ints{}), reshape(out[1], Ints{})};
   return {out[0], out[1]};
 }
@@ -211,7 +211,7 @@ Pair without(const Pair& p, int64_t axis, bool keepdim) {
 }
 
 Pair median_along(const char* op, const Tensor& x, int64_t dim, bool keepdim, bool ignore_nan) {
-  int64_t axis = wrap_dim(dim, x.dim(), op);
+  int64_t axis = wrap_dim(dim, x.dim(op), op);
   if (x.dim() && x.sizes()[axis] == 0)
     fail(ErrorKind::index, "{}: dim {} of shape {} has no elements", op, axis,
          shape_text(x.sizes()));
@@ -219,7 +219,7 @@ Pair median_along(const char* op, const Tensor& x, int64_t dim, bool keepdim, bo
 }
 
 Tensor median_of_all(const char* op, const Tensor& x, bool ignore_nan) {
-  if (x.numel() == 0 && is_floating(x.dtype())) return full(Ints{}, Scalar(0.0 / 0.0), x.dtype());
+  if (x.numel(op) == 0 && is_floating(x.dtype())) return full(Ints{}, Scalar(0.0 / 0.0), x.dtype());
   return std::get<0>(median_along(op, reshape(x, Shape{-1}), 0, false, ignore_nan));
 }
 

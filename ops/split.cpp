@@ -1,4 +1,5 @@
 // Cutting a tensor into views.
+#include "base/checked.h"
 #include "ops/functions.h"
 
 namespace fluxion {
@@ -8,8 +9,15 @@ namespace {
 using List = std::vector<Tensor>;
 
 int64_t dim_of(const char* op, const Tensor& x, int64_t dim) {
-  if (x.dim() == 0) fail(ErrorKind::runtime, "{}: a 0-dim tensor cannot be cut", op);
+  if (x.dim(op) == 0) fail(ErrorKind::runtime, "{}: a 0-dim tensor cannot be cut", op);
   return wrap_dim(dim, x.dim(), op);
+}
+
+constexpr int64_t kMostViews = 1 << 24;  // a longer list only fills the memory
+void check_count(const char* op, int64_t views) {
+  if (views > kMostViews)
+    fail(ErrorKind::runtime, "{}: {} views are more than a list may hold, {}", op, views,
+         kMostViews);
 }
 
 /// Views between ascending bounds.
@@ -22,7 +30,7 @@ List between(const Tensor& x, int64_t axis, Ints bounds) {
 
 /// hsplit, vsplit and dsplit: an axis, or an error for too few dims.
 int64_t axis_for(const char* op, const Tensor& x, int least, int64_t axis) {
-  if (x.dim() < least)
+  if (x.dim(op) < least)
     fail(ErrorKind::runtime, "{}: needs at least {} dims, got shape {}", op, least,
          shape_text(x.sizes()));
   return axis;
@@ -42,11 +50,11 @@ List split(const Tensor& x, int64_t split_size, int64_t dim) {
   int64_t axis = dim_of("split", x, dim), n = x.sizes()[axis];
   if (split_size < 0 || (split_size == 0 && n))
     fail(ErrorKind::runtime, "split: the size of a part must be positive, got {}", split_size);
+  int64_t count = n ? (n - 1) / split_size + 1 : 1;
+  check_count("split", count);
   List parts;
-  for (int64_t at = 0; at < n || parts.empty(); at += split_size) {
-    parts.push_back(narrow(x, axis, at, std::min(split_size, n - at)));
-    if (split_size == 0) break;
-  }
+  for (int64_t i = 0; i < count; ++i)
+    parts.push_back(narrow(x, axis, i * split_size, std::min(split_size, n - i * split_size)));
   return parts;
 }
 
@@ -56,7 +64,7 @@ List split(const Tensor& x, Ints split_size, int64_t dim) {
   for (int64_t s : split_size) {
     if (s < 0)
       fail(ErrorKind::runtime, "split: sizes must not be negative, got {}", shape_text(split_size));
-    bounds.push_back(sum += s);
+    bounds.push_back(sum = checked_add(sum, s));
   }
   if (sum != x.sizes()[axis])
     fail(ErrorKind::runtime, "split: sizes {} add up to {}, but dim {} has size {}",
@@ -69,7 +77,9 @@ List split_with_sizes(const Tensor& x, Ints sizes, int64_t dim) { return split(x
 List chunk(const Tensor& x, int64_t chunks, int64_t dim) {
   if (chunks < 1)
     fail(ErrorKind::runtime, "chunk: the number of chunks must be positive, got {}", chunks);
-  int64_t axis = dim_of("chunk", x, dim), n = x.sizes()[axis], each = (n + chunks - 1) / chunks;
+  int64_t axis = dim_of("chunk", x, dim), n = x.sizes()[axis],
+          each = n / chunks + (n % chunks != 0);
+  if (each == 0) check_count("chunk", chunks);
   if (each == 0) return List(static_cast<size_t>(chunks), narrow(x, axis, 0, 0));
   return split(x, each, axis);
 }
@@ -79,6 +89,7 @@ List tensor_split(const Tensor& x, int64_t sections, int64_t dim) {
   if (sections < 1)
     fail(ErrorKind::runtime, "tensor_split: the number of sections must be positive, got {}",
          sections);
+  check_count("tensor_split", sections);
   Shape bounds{0};
   for (int64_t i = 0; i < sections; ++i)
     bounds.push_back(bounds.back() + n / sections + (i < n % sections));
@@ -117,6 +128,7 @@ List dsplit(const Tensor& x, Ints indices) {
 
 List unbind(const Tensor& x, int64_t dim) {
   int64_t axis = dim_of("unbind", x, dim);
+  check_count("unbind", x.sizes()[axis]);
   List parts;
   for (int64_t i = 0; i < x.sizes()[axis]; ++i) parts.push_back(select(x, axis, i));
   return parts;

@@ -28,7 +28,8 @@ struct Kept {
   int64_t first, last;
 };
 Kept kept(const TriangleAttrs& a, int64_t row, int64_t columns) {
-  int64_t edge = std::clamp<int64_t>(row + a.diagonal + (a.upper ? 0 : 1), 0, columns);
+  auto edge = static_cast<int64_t>(std::clamp<__int128>(
+      static_cast<__int128>(row) + a.diagonal + (a.upper ? 0 : 1), 0, columns));
   return a.upper ? Kept{edge, columns} : Kept{0, edge};
 }
 
@@ -65,7 +66,7 @@ void triangle_samples(const OpDef&, SampleSink& sink) {
 }
 
 Tensor triangle(const char* op, const Tensor& x, int64_t diagonal, bool upper) {
-  if (x.dim() < 2)
+  if (x.dim(op) < 2)
     fail(ErrorKind::runtime, "{}: needs at least 2 dims, got shape {}", op, shape_text(x.sizes()));
   return apply(kTriangle, TriangleAttrs{diagonal, upper}, {x});
 }
@@ -97,6 +98,22 @@ Tensor triu(const Tensor& x, int64_t diagonal) { return triangle("triu", x, diag
 
 namespace {
 
+/// Rows [first, last) that keep something, and how much they keep together.
+struct KeptRows {
+  int64_t first, last;
+  __int128 count;
+};
+KeptRows kept_rows(const TriangleAttrs& a, int64_t rows, int64_t columns) {
+  // the edge column of row r is r + shift, clamped to [0, columns]
+  __int128 shift = static_cast<__int128>(a.diagonal) + (a.upper ? 0 : 1);
+  auto rises = static_cast<int64_t>(std::clamp<__int128>(-shift, 0, rows)),
+       tops = static_cast<int64_t>(std::clamp<__int128>(columns - shift, rises, rows));
+  __int128 n = tops - rises, below = n * (rises + shift) + n * (n - 1) / 2;
+  below += static_cast<__int128>(rows - tops) * columns;  // elements left of the edges
+  if (a.upper) return {0, columns ? tops : 0, static_cast<__int128>(rows) * columns - below};
+  return {rises, columns ? rows : rises, below};
+}
+
 /// The coordinates of a triangle of a (row, col) matrix: row numbers, then column numbers.
 Tensor indices(const char* op, int64_t rows, int64_t columns, int64_t offset, bool upper,
                OptDType dtype) {
@@ -106,11 +123,14 @@ Tensor indices(const char* op, int64_t rows, int64_t columns, int64_t offset, bo
   if (t != DType::i64 && t != DType::i32)
     fail(ErrorKind::runtime, "{}: dtype must be int64 or int32, got {}", op, name(t));
   TriangleAttrs a{offset, upper};
-  int64_t count = 0;
-  for (int64_t r = 0; r < rows; ++r) count += kept(a, r, columns).last - kept(a, r, columns).first;
+  KeptRows some = kept_rows(a, rows, columns);
+  if (some.count > INT64_MAX / 16)
+    fail(ErrorKind::runtime, "{}: a triangle of {} rows and {} columns has too many elements", op,
+         rows, columns);
+  auto count = static_cast<int64_t>(some.count);
   Tensor out = empty(Shape{2, count}, DType::i64);
   int64_t *row = out.data<int64_t>(), *column = row + count;
-  for (int64_t r = 0; r < rows; ++r)
+  for (int64_t r = some.first; r < some.last; ++r)
     for (int64_t c = kept(a, r, columns).first; c < kept(a, r, columns).last; ++c) {
       *row++ = r;
       *column++ = c;

@@ -1,6 +1,7 @@
 // Distinct elements, in terms of sorting and comparing neighbours.
 #include <algorithm>
 
+#include "base/checked.h"
 #include "ops/copy.h"
 #include "ops/functions.h"
 #include "ops/index.h"
@@ -27,7 +28,7 @@ struct Rows {
     Tensor front = movedim(x, Shape{dim}, Shape{0});
     shape = Shape(front.sizes());
     int64_t width = 1;
-    for (size_t d = 1; d < shape.size(); ++d) width *= shape[d];
+    for (size_t d = 1; d < shape.size(); ++d) width = checked_mul(width, shape[d]);
     matrix = reshape(front, Shape{shape[0], width});
   }
   Tensor restore(const Tensor& rows) const {
@@ -47,6 +48,7 @@ std::tuple<Tensor, Tensor> sorted_rows(const Tensor& matrix) {
     return {reshape(values, Shape{-1, 1}), order};
   }
   Tensor order = arange(Scalar(0), Scalar(matrix.size(0)), Scalar(1), DType::i64);
+  if (matrix.numel() == 0) return {matrix, order};
   for (int64_t c = matrix.size(1); c-- > 0;)
     order = at(order, argsort(at(select(matrix, 1, c), order)));
   return {at(matrix, order), order};

@@ -56,7 +56,17 @@ bool view_strides(Ints sizes, Ints strides, Ints shape, int64_t* out) {
   return true;
 }
 
+namespace {
+
+void check_rank(size_t rank) {
+  if (rank > kMaxRank)
+    fail(ErrorKind::runtime, "a tensor may have at most {} dims, got {}", kMaxRank, rank);
+}
+
+}  // namespace
+
 Shape resolve_shape(const char* op, Ints shape, int64_t numel, Ints from) {
+  check_rank(shape.size());
   Shape out(shape);
   int64_t known = 1;
   int unknown = -1;
@@ -210,7 +220,7 @@ void eval_slice(const Eval& e) {
   std::ranges::copy(x.strides(), strides);
   int64_t offset = a.length ? a.start * strides[a.dim] : 0;
   sizes[a.dim] = a.length;
-  strides[a.dim] *= a.step;
+  strides[a.dim] = stride_of(strides[a.dim], a.step);
   size_t n = x.dim();
   deliver(e, make_view(x, {sizes, n}, {strides, n}, offset));
 }
@@ -219,7 +229,7 @@ void vjp_slice(const Vjp& v) {
   const auto& a = v.attrs<SliceAttrs>();
   Shape strides = row_major_strides(v.in[0].sizes());
   int64_t offset = a.length ? a.start * strides[a.dim] : 0;
-  strides[a.dim] *= a.step;
+  strides[a.dim] = stride_of(strides[a.dim], a.step);
   v.result[0] = embed(v.grad[0], v.in[0].sizes(), strides, offset);
 }
 
@@ -426,6 +436,7 @@ Tensor unsqueeze(const Tensor& x, int64_t dim) {
     fail(ErrorKind::index,
          "unsqueeze: dim {} is out of range for a tensor of rank {}; expected {} to {}", dim, rank,
          -rank - 1, rank);
+  check_rank(static_cast<size_t>(rank) + 1);
   ShapeAttrs a{x.sizes()};
   ++a.shape.n;
   for (int64_t i = x.dim(); i > d; --i) a.shape.v[i] = a.shape.v[i - 1];
@@ -452,7 +463,7 @@ Tensor flatten(const Tensor& x, int64_t start_dim, int64_t end_dim) {
   int64_t joined = 1;
   for (int64_t i = 0; i < x.dim(); ++i) {
     if (i < first || i > last) shape.push_back(x.sizes()[i]);
-    else if (joined *= x.sizes()[i]; i == last) shape.push_back(joined);
+    else if (joined = checked_mul(joined, x.sizes()[i]); i == last) shape.push_back(joined);
   }
   return reshape(x, shape);
 }
@@ -490,8 +501,10 @@ Tensor slice(const Tensor& x, int64_t dim, OptInt start, OptInt stop, int64_t st
     return std::clamp(v, lowest, highest);
   };
   int64_t from = bound(start, step > 0 ? 0 : n - 1), to = bound(stop, step > 0 ? n : -1);
-  int64_t length = step > 0 ? (to - from + step - 1) / step : (from - to - step - 1) / -step;
-  return apply(kSlice, SliceAttrs{d, from, std::max<int64_t>(length, 0), step}, {x});
+  int64_t way = step > 0 ? to - from : from - to, length = way > 0 ? 1 : 0;
+  uint64_t pace = step > 0 ? static_cast<uint64_t>(step) : 0 - static_cast<uint64_t>(step);
+  if (way > 0) length += static_cast<int64_t>(static_cast<uint64_t>(way - 1) / pace);
+  return apply(kSlice, SliceAttrs{d, from, length, step}, {x});
 }
 Tensor narrow(const Tensor& x, int64_t dim, int64_t start, int64_t length) {
   int64_t d = wrap_dim(dim, x.dim(), "narrow"), n = x.sizes()[d];

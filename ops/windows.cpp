@@ -1,4 +1,5 @@
 // Sliding windows: Tensor.unfold, and patches of images as columns.
+#include "base/checked.h"
 #include "ops/apply.h"
 #include "ops/copy.h"
 #include "ops/functions.h"
@@ -41,7 +42,7 @@ void eval_unfold(const Eval& e) {
   sizes.push_back(a.size);
   strides.push_back(strides[a.dim]);
   sizes[a.dim] = window_count(sizes[a.dim], a);
-  strides[a.dim] *= a.step;
+  strides[a.dim] = stride_of(strides[a.dim], a.step);
   Tensor view = make_view(x, sizes, strides, 0);
   if (e.out[0].defined()) copy_elements(view, e.out[0]);
   else e.out[0] = view;
@@ -49,10 +50,12 @@ void eval_unfold(const Eval& e) {
 
 /// places[window, k]: where element k of a window stands.
 Tensor window_places(int64_t windows, int64_t size, int64_t step, int64_t dilation) {
-  std::vector<int64_t> places;
+  Tensor places = empty(Shape{windows, size}, DType::i64);
+  auto* to = places.data<int64_t>();
+  if (places.numel() == 0) return places;
   for (int64_t w = 0; w < windows; ++w)
-    for (int64_t k = 0; k < size; ++k) places.push_back(w * step + k * dilation);
-  return reshape(index_list(places), Shape{windows, size});
+    for (int64_t k = 0; k < size; ++k) *to++ = w * step + k * dilation;
+  return places;
 }
 
 /// Zeros of a shape with windows [..., window, k, ...] added where they stand in dim.
@@ -128,7 +131,8 @@ struct Blocks {
         padding(op, "padding", p, 0),
         stride(op, "stride", s, 1) {
     for (int i = 0; i < 2; ++i) {
-      int64_t reach = dilation.v[i] * (kernel.v[i] - 1) + 1, room = size[i] + 2 * padding.v[i];
+      int64_t reach = checked_add(checked_mul(dilation.v[i], kernel.v[i] - 1), 1),
+              room = checked_add(size[i], checked_mul(2, padding.v[i]));
       if (reach > room)
         fail(ErrorKind::runtime, "{}: a block of reach {} does not fit size {} with padding {}", op,
              reach, size[i], padding.v[i]);
@@ -154,8 +158,9 @@ Tensor unfold(const Tensor& x, Ints kernel_size, Ints dilation, Ints padding, In
   y = index_at(y, {2}, {&rows, 1});     // N C kh bh W
   y = index_at(y, {4}, {&columns, 1});  // N C kh bh kw bw
   y = permute(y, Shape{0, 1, 2, 4, 3, 5});
-  return reshape(y, Shape{x.sizes()[0], x.sizes()[1] * b.kernel.v[0] * b.kernel.v[1],
-                          b.count[0] * b.count[1]});
+  int64_t block = checked_mul(b.kernel.v[0], b.kernel.v[1]);
+  return reshape(y, Shape{x.sizes()[0], checked_mul(x.sizes()[1], block),
+                          checked_mul(b.count[0], b.count[1])});
 }
 
 Tensor fold(const Tensor& x, Ints output_size, Ints kernel_size, Ints dilation, Ints padding,
@@ -167,10 +172,11 @@ Tensor fold(const Tensor& x, Ints output_size, Ints kernel_size, Ints dilation, 
     return select(fold(unsqueeze(x, 0), output_size, kernel_size, dilation, padding, stride), 0, 0);
   Pair size("fold", "output_size", output_size, 1);
   Blocks b("fold", kernel_size, dilation, padding, stride, size.v);
-  int64_t block = b.kernel.v[0] * b.kernel.v[1], n = x.sizes()[0], channels = x.sizes()[1] / block;
-  if (x.sizes()[1] % block || x.sizes()[2] != b.count[0] * b.count[1])
+  int64_t block = checked_mul(b.kernel.v[0], b.kernel.v[1]), n = x.sizes()[0],
+          blocks = checked_mul(b.count[0], b.count[1]), channels = x.sizes()[1] / block;
+  if (x.sizes()[1] % block || x.sizes()[2] != blocks)
     fail(ErrorKind::runtime, "fold: needs (N, C * {}, {}) for these sizes, got shape {}", block,
-         b.count[0] * b.count[1], shape_text(x.sizes()));
+         blocks, shape_text(x.sizes()));
   int64_t height = size.v[0] + 2 * b.padding.v[0], width = size.v[1] + 2 * b.padding.v[1];
   Tensor y = reshape(x, Shape{n, channels, b.kernel.v[0], b.kernel.v[1], b.count[0], b.count[1]});
   y = permute(y, Shape{0, 1, 2, 4, 3, 5});

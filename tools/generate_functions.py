@@ -97,30 +97,53 @@ def default(kind: str, value: str) -> str:
     return value
 
 
-def declaration(schema: str) -> str:
-    name, parameters, returns = SCHEMA.match(schema).groups()
+def arguments(schema: str) -> list[tuple[str, str]]:
+    """(type, rest) of every parameter that is one in C++."""
+    pairs = [p.split(None, 1) for p in split_parameters(SCHEMA.match(schema).group(2)) if p != "*"]
+    return [(kind, rest) for kind, rest in pairs if kind != "ignored?"]
+
+
+def needed(schema: str, earlier: list[str]) -> int:
+    """How many arguments must be given, so that the call fits no earlier overload too."""
+    count = 0
+    for other in earlier:
+        for i, ((mine, _), (theirs, rest)) in enumerate(zip(arguments(schema), arguments(other))):
+            if mine != theirs:
+                count = max(count, i + 1 if "=" in rest else 0)
+                break
+    return count
+
+
+def declaration(schema: str, earlier: list[str] = ()) -> str:
+    name, _, returns = SCHEMA.match(schema).groups()
     out = []
-    for p in split_parameters(parameters):
-        if p == "*":
-            continue
-        kind, rest = p.split(None, 1)
-        if kind == "ignored?":
-            continue
+    for position, (kind, rest) in enumerate(arguments(schema)):
         word, _, value = rest.partition("=")
+        if position < needed(schema, earlier):
+            value = ""
         if kind not in TYPES:
             sys.exit(f"{name}: unknown parameter type {kind!r} in {schema!r}")
         word = {"register": "register_", "default": "default_", "auto": "auto_"}.get(
             word.strip(), word.strip()
         )
-        out.append(
-            f"{TYPES[kind]} {word}" + (f" = {default(kind, value.strip())}" if value else "")
-        )
+        cpp = "Text" if kind == "str" and earlier else TYPES[kind]
+        out.append(f"{cpp} {word}" + (f" = {default(kind, value.strip())}" if value else ""))
     if returns in RETURNS:
         result = RETURNS[returns]
     else:
         count = len(split_parameters(returns.strip("()")))
         result = f"std::tuple<{', '.join(['Tensor'] * count)}>"
     return f"{result} {name}({', '.join(out)});"
+
+
+def declarations(found: list[str]) -> list[str]:
+    """One line per schema; overloads of one name stand in one file."""
+    lines, seen = [], {}
+    for schema in found:
+        overloads = seen.setdefault(SCHEMA.match(schema).group(1), [])
+        lines.append(declaration(schema, overloads))
+        overloads.append(schema)
+    return lines
 
 
 def generate() -> str:
@@ -146,7 +169,7 @@ def generate() -> str:
     for path in sorted((ROOT / "ops").glob("*.cpp")):
         found = schemas(path)
         if found:
-            lines += [f"// {path.name}", *(declaration(s) for s in found), ""]
+            lines += [f"// {path.name}", *declarations(found), ""]
     return "\n".join(lines + ["}  // namespace fluxion", ""])
 
 

@@ -337,6 +337,8 @@ class Tensor:
         """The indices that sort along a dim. Always stable."""
     def argwhere(self) -> Tensor:
         """The coordinates of the nonzero elements as rows of an int64 matrix."""
+    def as_strided(self, size: _int | Sequence[_int], stride: _int | Sequence[_int], storage_offset: _int | None = None) -> Tensor:
+        """A view with any sizes and strides over the memory of input, from an offset on (by default where input begins); strides and offset count elements."""
     def asin(self, *, out: Tensor | None = None) -> Tensor:
         """The arcsine in radians; NaN outside [-1, 1]."""
     def asin_(self) -> Tensor:
@@ -1165,6 +1167,8 @@ def argsort(input: Tensor, dim: _int = -1, descending: _bool = False, stable: _b
     """The indices that sort along a dim. Always stable."""
 def argwhere(input: Tensor) -> Tensor:
     """The coordinates of the nonzero elements as rows of an int64 matrix."""
+def as_strided(input: Tensor, size: _int | Sequence[_int], stride: _int | Sequence[_int], storage_offset: _int | None = None) -> Tensor:
+    """A view with any sizes and strides over the memory of input, from an offset on (by default where input begins); strides and offset count elements."""
 def as_tensor(data: Any, dtype: _dtype | None = None, device: Any = None) -> Tensor:
     """A tensor of `data`; tensors and arrays of that dtype are shared, not copied."""
 def asarray(obj: Any, *, dtype: _dtype | None = None, device: Any = None, copy: _bool | None = None, requires_grad: _bool = False) -> Tensor:
@@ -1241,10 +1245,18 @@ def concat(tensors: Sequence[Tensor], dim: _int = 0, *, out: Tensor | None = Non
     """cat."""
 def concatenate(tensors: Sequence[Tensor], dim: _int = 0, *, out: Tensor | None = None) -> Tensor:
     """cat."""
+@overload
 def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: _int | Sequence[_int] = 1, padding: _int | Sequence[_int] = 0, dilation: _int | Sequence[_int] = 1, groups: _int = 1) -> Tensor:
     """1-D convolution (cross-correlation) of [n, c, l] with [oc, c / groups, k]."""
+@overload
+def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: _int | Sequence[_int] = 1, padding: str = 'valid', dilation: _int | Sequence[_int] = 1, groups: _int = 1) -> Tensor:
+    """1-D convolution without padding ('valid') or with as much as keeps the size ('same')."""
+@overload
 def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: _int | Sequence[_int] = 1, padding: _int | Sequence[_int] = 0, dilation: _int | Sequence[_int] = 1, groups: _int = 1) -> Tensor:
     """2-D convolution (cross-correlation) of [n, c, h, w] with [oc, c / groups, kh, kw]."""
+@overload
+def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: _int | Sequence[_int] = 1, padding: str = 'valid', dilation: _int | Sequence[_int] = 1, groups: _int = 1) -> Tensor:
+    """2-D convolution without padding ('valid') or with as much as keeps the size ('same')."""
 def cos(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The cosine of angles in radians."""
 def cosh(input: Tensor, *, out: Tensor | None = None) -> Tensor:

@@ -9,7 +9,6 @@ from fluxion import _C, Tensor
 from .. import functional as F
 from .. import init
 from ..functional._common import tuple_of
-from ..functional._linear import same_padding
 from ..parameter import Parameter
 from .module import Module
 
@@ -22,6 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["Conv1d", "Conv2d"]
 
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+def _same_padding(kernel: tuple[int, ...], dilation: tuple[int, ...]) -> list[tuple[int, int]]:
+    """(before, after) of each spatial dim, so that a stride 1 convolution keeps its size."""
+    totals = [d * (k - 1) for k, d in zip(kernel, dilation)]
+    return [(total // 2, total - total // 2) for total in totals]
 
 
 class _ConvNd(Module):
@@ -95,7 +100,7 @@ class _ConvNd(Module):
         if self.padding == "valid":
             sides = [(0, 0)] * self._dims
         elif self.padding == "same":
-            sides = same_padding(self.kernel_size, self.dilation)
+            sides = _same_padding(self.kernel_size, self.dilation)
         else:
             sides = [(amount, amount) for amount in self.padding]  # type: ignore[misc]
         return [amount for side in reversed(sides) for amount in side]
