@@ -1071,6 +1071,8 @@ class Tensor:
     def zero_(self) -> Tensor:
         """Writes 0 to all elements."""
 
+def _all_tensors(args: Any, grad: _bool) -> _bool:
+    """Whether a tuple holds nothing but tensors, gradients are as given, and no recorder runs."""
 def _backward(tensors: Sequence[Tensor], gradients: Any, retain_graph: _bool, create_graph: _bool, inputs: Sequence[Tensor]) -> None:
     """See autograd.backward."""
 def _clip_grad_norm_(grads: Sequence[Tensor], max_norm: _float, norm_type: _float = 2.0) -> Tensor:

@@ -233,6 +233,8 @@ const NativeFunction kFunctions[] = {
      kFunction | kPrivate,
      [](Frame& f) {
        PyObject* args = f.object(0);
+       if (!PyTuple_Check(args))
+         fail(ErrorKind::type, "_all_tensors: args must be a tuple, not {}", type_name(args));
        bool fits = thread_state().grad_enabled == (f.arg(1).scalar.i != 0) && !is_tracing();
        for (Py_ssize_t i = 0; fits && i < PyTuple_GET_SIZE(args); ++i)
          fits = is_tensor(PyTuple_GET_ITEM(args, i));
@@ -243,7 +245,8 @@ const NativeFunction kFunctions[] = {
      [](Frame& f) {
        const Tensor& t = f.arg(0).tensor;
        Scalar s;
-       if (!to_scalar(f.object(1), &s)) fail(ErrorKind::type, "_set_number: not a number");
+       if (!to_scalar(f.object(1), &s) || t.numel() != 1 || t.storage()->read_only)
+         fail(ErrorKind::type, "_set_number: needs a number, and memory of one");
        if (is_floating(t.dtype())) store_double(t.data<char>(), t.dtype(), s.as_double());
        else store_int(t.data<char>(), t.dtype(), s.as_int());
        return none();
@@ -252,6 +255,8 @@ const NativeFunction kFunctions[] = {
      "Whether two row-major tensors have the same type and bytes.", kFunction | kPrivate,
      [](Frame& f) {
        const Tensor &a = f.arg(0).tensor, &b = f.arg(1).tensor;
+       if (!a.is_contiguous() || !b.is_contiguous())
+         fail(ErrorKind::runtime, "_same_bits: both tensors must be row-major");
        return boolean(a.dtype() == b.dtype() && std::ranges::equal(a.sizes(), b.sizes()) &&
                       !std::memcmp(a.data(), b.data(), static_cast<size_t>(a.nbytes())));
      }},
