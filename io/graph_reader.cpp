@@ -72,7 +72,7 @@ class Reader {
       : constants_(constants), budget_((size_t{1} << 18) + 2 * file_bytes) {}
 
   Graph read(const schema::Signature& s) {
-    if (!s.graph()) fail(ErrorKind::value, "signature '{}' has no graph", text(s.name()));
+    if (!s.graph()) fail(ErrorKind::value, "it has no graph");
     return graph(*s.graph());
   }
 
@@ -281,6 +281,16 @@ class Reader {
   size_t budget_;
 };
 
+/// Errors of `f` become errors of the signature.
+template <class F>
+void within(const std::string& signature, F f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    fail(ErrorKind::value, "signature {}: {}", graph::quoted(signature), e.what());
+  }
+}
+
 void forget_locations(Graph& g) {
   for (Node& n : g.nodes) {
     n.location = 0;
@@ -331,17 +341,13 @@ Signatures read_graphs(std::span<const std::byte> graphs, std::span<const std::b
     std::string name = reader.text(s->name());
     const auto [at, added] = signatures.emplace(name, Graph());
     if (!added) fail(ErrorKind::value, "two signatures are called {}", graph::quoted(name));
-    at->second = reader.read(*s);
+    within(name, [&] { at->second = reader.read(*s); });
     order.push_back(&at->second);
   }
   if (!locations.empty()) read_locations(locations, order);
   for (auto& [name, g] : signatures) {
     if (locations.empty()) forget_locations(g);
-    try {
-      graph::verify(g);
-    } catch (const Error& e) {
-      fail(ErrorKind::value, "signature {}: {}", graph::quoted(name), e.what());
-    }
+    within(name, [&] { graph::verify(g); });
   }
   return signatures;
 }

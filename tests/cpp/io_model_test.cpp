@@ -102,7 +102,7 @@ TEST(GraphFile, BigConstantsAreTensorsOfTheFileOnce) {
   EXPECT_LT(r.bytes.graphs.size(), 1000u);
   EXPECT_EQ(r.back.at("g").inputs[1].data.data(), r.constants[0].data());
   EXPECT_EQ(error_of([&] { read_graphs(bytes_of_text(r.bytes.graphs), {}, {}); }),
-            "constant 0 is not in the file; there are 0");
+            "signature \"g\": constant 0 is not in the file; there are 0");
 }
 
 std::string replaced(std::string s, std::string_view from, std::string_view to) {
@@ -121,8 +121,8 @@ TEST(GraphFile, ErrorsNameWhatIsWrong) {
   EXPECT_EQ(error(bytes), "(no error)");
   EXPECT_EQ(
       error(replaced(bytes, "linear", "linaer")),
-      "op linaer (version 1) is unknown: the file was written by a newer Fluxion or is damaged");
-  EXPECT_EQ(error(replaced(bytes, "high", "hihg")), "op pad (version 1) lacks the attribute high");
+      "signature \"g\": op linaer (version 1) is unknown: the file was written by a newer Fluxion or is damaged");
+  EXPECT_EQ(error(replaced(bytes, "high", "hihg")), "signature \"g\": op pad (version 1) lacks the attribute high");
   EXPECT_EQ(error(replaced(bytes, "FXGR", "FXGS")),
             "__fx.graph is damaged: not a valid FlatBuffer 'FXGR'");
   EXPECT_EQ(error(bytes.substr(0, bytes.size() / 2)),
