@@ -1,11 +1,12 @@
 # make quickstart   install what is missing, build, train on handwritten digits
 # make test         everything CI runs            make lint     static checks only
 # make bench        benchmarks against PyTorch    make format   rewrite sources in our style
+# make fuzz SECONDS=60   libFuzzer on everything that reads files
 # make generate     rewrite the checked-in generated files from the op and function tables
 PYTHON := .venv/bin/python
 CMAKE_BUILD = cmake --build --preset
 
-.PHONY: quickstart setup build build-asan build-tsan test test-tsan test-torch bench lint format tidy generate wheel clean
+.PHONY: quickstart setup build build-asan build-tsan test test-tsan test-torch bench lint format tidy generate wheel fuzz clean
 
 quickstart: build
 	$(PYTHON) examples/digits.py
@@ -47,6 +48,9 @@ generate: .venv/.stamp
 	$(PYTHON) tools/generate_functions.py
 	$(MAKE) build
 	for tool in tools/generate_*.py; do $(PYTHON) $$tool || exit 1; done
+SECONDS := 60
+fuzz: build
+	tools/fuzz.sh $(SECONDS)
 wheel: .venv/.stamp
 	$(PYTHON) -m pip wheel -q --no-build-isolation --no-deps -w dist .
 
