@@ -81,6 +81,8 @@ void begin_write(Storage* s) {
     if (Snapshot* p = s->snapshot.load(std::memory_order_relaxed)) copy_out(s, p);
   }
   s->version.fetch_add(1, std::memory_order_acq_rel);
+  if (StorageObserver* o = thread_state().observer) [[unlikely]]
+    o->written(*s);
 }
 
 uint64_t snapshot_bytes_copied() { return bytes_copied.load(std::memory_order_relaxed); }

@@ -44,6 +44,8 @@ struct StorageObserver {
   virtual void disposed(Storage&) = 0;
   /// `copy` has the bytes that `from` had before the write that has been announced.
   virtual void snapshot_copied(Storage& from, Storage& copy) = 0;
+  /// A write into the storage has been announced (begin_write).
+  virtual void written(Storage&) = 0;
   /// The host reads the value of `t` (item(), a branch in Python, NumPy).
   virtual void read(const Tensor& t) = 0;
 };

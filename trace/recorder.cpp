@@ -282,6 +282,8 @@ void Recorder::replace(const Tensor& dst, ValueId value) {
   Memory& m = memory_of(dst);
   Geometry g = geometry_of(dst);
   m.written = true;
+  m.announced = false;
+  unknown_writes_.erase(dst.storage());
   if (m.root == kNone) {
     if (covers_storage(dst)) {
       m.root = value;
@@ -368,6 +370,12 @@ void Recorder::draw(Generator& generator, const Tensor& state) {
 }
 
 void Recorder::created(Storage& s) { memories_[&s] = {}; }
+
+void Recorder::written(Storage& s) {
+  if (quiet_) return;
+  if (auto found = memories_.find(&s); found != memories_.end()) found->second.announced = true;
+  else unknown_writes_.insert(&s);
+}
 
 void Recorder::disposed(Storage& s) {
   auto found = memories_.find(&s);
@@ -489,6 +497,9 @@ Trace Recorder::finish(std::span<const Tensor> results) {
   Graph& g = trace_.graph;
   for (ValueId root : trace_.roots)
     g.results.push_back({fmt::format("result{}", g.results.size()), root});
+  invariant(unknown_writes_.empty() &&
+                std::ranges::none_of(memories_, [](auto& e) { return e.second.announced; }),
+            "capture did not see what was written in place");
   for (auto& [storage, m] : memories_)
     if (m.input >= 0 && m.written) g.writes.push_back({static_cast<uint32_t>(m.input), m.root});
   std::ranges::sort(g.writes, {}, &graph::Write::input);

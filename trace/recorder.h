@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "graph/graph.h"
@@ -107,6 +108,7 @@ class Recorder final : public Tracer, public StorageObserver {
   void draw(Generator& generator, const Tensor& state) override;
   void created(Storage&) override;
   void disposed(Storage&) override;
+  void written(Storage&) override;
   void snapshot_copied(Storage& from, Storage& copy) override;
   void read(const Tensor& t) override;
 
@@ -121,6 +123,7 @@ class Recorder final : public Tracer, public StorageObserver {
     Geometry geometry{};
     int32_t input = -1;  // of memory from outside
     bool written = false;
+    bool announced = false;  // a write was announced and what it wrote is not known yet
     std::vector<View> views;  // values of parts, as of now
   };
 
@@ -144,6 +147,7 @@ class Recorder final : public Tracer, public StorageObserver {
   std::unordered_map<Storage*, Memory> memories_;
   std::unordered_map<std::string, graph::ValueId> constants_;
   std::unordered_map<Impl*, size_t> grads_;
+  std::unordered_set<Storage*> unknown_writes_;
   std::unordered_map<Storage*, uint32_t> roots_;  // of results
   Tracer* outer_tracer_ = nullptr;
   StorageObserver* outer_observer_ = nullptr;

@@ -138,3 +138,95 @@ def test_reshape_after_a_transpose():
         x = fluxion.randn(4, 3)
         for a, b in zip(compiled(x), f(x), strict=True):
             assert same(a, b) and a.stride() == b.stride()
+
+
+def test_a_compiled_module_is_its_module():
+    model = Net()
+    compiled = fluxion.compile(model, mode="max-autotune")
+    assert isinstance(compiled, nn.Module) and list(compiled.state_dict()) == list(model.state_dict())
+    x = fluxion.randn(4, 6)
+    compiled.eval()
+    assert not model.training
+    for _ in range(3):
+        assert same(compiled(x), model(x))
+
+
+def test_gradients_flow_through_a_compiled_module():
+    fluxion.manual_seed(0)
+    eager = nn.Sequential(nn.Linear(5, 8), nn.GELU(), nn.LayerNorm(8), nn.Linear(8, 2))
+    other = nn.Sequential(nn.Linear(5, 8), nn.GELU(), nn.LayerNorm(8), nn.Linear(8, 2))
+    other.load_state_dict(eager.state_dict())
+    compiled = fluxion.compile(other)
+    for _ in range(4):
+        x = fluxion.randn(3, 5)
+        a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+        F.mse_loss(eager(a * 2), fluxion.ones(3, 2)).backward()
+        F.mse_loss(compiled(b * 2), fluxion.ones(3, 2)).backward()
+        assert same(a.grad, b.grad)
+        for p, q in zip(eager.parameters(), other.parameters(), strict=True):
+            assert same(p.grad, q.grad)
+    assert "1 traces" in compiled.explain()
+
+
+def test_gradient_accumulation():
+    def make():
+        fluxion.manual_seed(0)
+        model = nn.Linear(3, 2)
+        return model, optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+    def step(model, optimizer, batches):
+        optimizer.zero_grad()
+        for x in batches:
+            model(x).square().mean().backward()
+        optimizer.step()
+
+    (a, oa), (b, ob) = make(), make()
+    compiled = fluxion.compile(lambda *batches: step(b, ob, batches))
+    for _ in range(5):
+        batches = [fluxion.randn(4, 3) for _ in range(3)]
+        step(a, oa, batches)
+        compiled(*batches)
+        for p, q in zip(a.parameters(), b.parameters(), strict=True):
+            assert same(p, q) and same(p.grad, q.grad)
+    # The gradients' memory is the user's: what was kept stays as it was.
+
+
+def test_state_that_is_rebound():
+    class Recurrent:
+        def __init__(self):
+            self.h = fluxion.zeros(2, 3)
+
+        def __call__(self, x):
+            self.h = (self.h * 0.5 + x).tanh()
+            return self.h.sum()
+
+    a, b = Recurrent(), Recurrent()
+    compiled = fluxion.compile(b)
+    for _ in range(5):
+        x = fluxion.randn(2, 3)
+        assert same(a(x), compiled(x)) and same(a.h, b.h)
+    assert "1 traces" in compiled.explain()
+
+
+def test_an_error_in_a_run_names_the_line_and_changes_nothing():
+    table = nn.Embedding(4, 2)
+    counter = fluxion.zeros(1)
+
+    def f(i):
+        counter.add_(1)
+        return table(i)
+
+    compiled = fluxion.compile(f)
+    compiled(fluxion.tensor([0, 1]))
+    compiled(fluxion.tensor([2, 3]))
+    assert counter.item() == 2
+    with pytest.raises(IndexError, match=r"test_compile.py:\d+"):
+        compiled(fluxion.tensor([0, 9]))
+    assert counter.item() == 2
+
+
+def test_check_passes_where_all_is_seen():
+    trainer = Trainer()
+    step = fluxion.compile(trainer.step, check=True)
+    for _ in range(6):
+        step(fluxion.randn(8, 6), fluxion.randint(0, 3, (8,)))

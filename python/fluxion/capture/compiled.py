@@ -6,6 +6,7 @@ import functools
 import warnings
 
 from fluxion import _C, Tensor
+from fluxion.nn import Module
 
 from .trace import MISS, Trace
 from .tree import flatten, signature
@@ -20,7 +21,17 @@ __all__ = ["Compiled", "compile"]
 _MOST_TRACES = 16
 
 
-def compile(function: Callable | None = None, *, check: bool = False) -> Any:
+def compile(
+    function: Callable | None = None,
+    *,
+    check: bool = False,
+    fullgraph: bool = False,
+    dynamic: bool | None = None,
+    backend: Any = None,
+    mode: str | None = None,
+    options: dict | None = None,
+    disable: bool = False,
+) -> Any:
     """Captures what `function` computes and repeats it without Python, with eager's bits.
 
     The first call runs as always and is written down; later calls with arguments of the same types run the plan.
@@ -32,6 +43,8 @@ def compile(function: Callable | None = None, *, check: bool = False) -> Any:
     Args:
         function: any callable.
         check: run eager as well at every call and compare every bit of results and state.
+        disable: return the function as it is.
+        fullgraph, dynamic, backend, mode, options: accepted as in PyTorch, without effect.
 
     Returns:
         A callable of the same signature.
@@ -48,7 +61,9 @@ def compile(function: Callable | None = None, *, check: bool = False) -> Any:
         tensor([10.,  0.])
     """
     if function is None:
-        return functools.partial(compile, check=check)
+        return functools.partial(compile, check=check, disable=disable)
+    if disable:
+        return function
     return Compiled(function, check)
 
 
@@ -72,6 +87,18 @@ class Compiled:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_function"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_") or not isinstance(self.__dict__.get("_function"), Module):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._function, name, value)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """A compiled module passes for its module."""
+        function = self.__dict__.get("_function")
+        return type(function) if isinstance(function, Module) else Compiled
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         hot = self._hot

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import operator
-from types import FunctionType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,25 +135,24 @@ _unary("__invert__", operator.invert)
 _unary("is_integer", lambda v: float(v).is_integer())
 
 
-class patched_math:
-    """While entered, the functions of `math` accept Numbers and remember what they computed."""
-
-    _names = tuple(n for n in dir(math) if not n.startswith("_") and callable(getattr(math, n)))
-    _originals = {n: getattr(math, n) for n in _names}
-
-    def __enter__(self) -> None:
-        for name, original in self._originals.items():
-            setattr(math, name, _lifted(original))
-
-    def __exit__(self, *_: object) -> None:
-        for name, original in self._originals.items():
-            setattr(math, name, original)
-
-
-def _lifted(original: Callable) -> FunctionType:
+def _lifted(original: Callable) -> Callable:
     def call(*args: Any, **keywords: Any) -> Any:
         if any(isinstance(a, Number) for a in args):
             return _apply(original, *args)
         return original(*args, **keywords)
 
-    return call  # type: ignore[return-value]
+    return call
+
+
+_ORIGINALS = {n: f for n, f in vars(math).items() if not n.startswith("_") and callable(f)}
+_LIFTED = {name: _lifted(original) for name, original in _ORIGINALS.items()}
+
+
+class patched_math:
+    """While entered, the functions of `math` accept Numbers and remember what they computed."""
+
+    def __enter__(self) -> None:
+        vars(math).update(_LIFTED)
+
+    def __exit__(self, *_: object) -> None:
+        vars(math).update(_ORIGINALS)
