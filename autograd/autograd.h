@@ -54,6 +54,9 @@ class SavedTensor {
   Edge edge_;
 };
 
+/// Whether a backward pass has freed what the history of `t` needs.
+bool history_is_spent(const Tensor& t);
+
 /// Tells the tracer, if there is one, that `.grad` is about to be read or rebound.
 void trace_grad(const Tensor& leaf, bool rebinds);
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <atomic>
 #include <mutex>
+#include <unordered_set>
 
 #include "autograd/autograd.h"
 #include "ops/functions.h"
@@ -202,6 +203,21 @@ std::string grad_fn_name(const Tensor& t) {
     upper = false;
   }
   return text + "Backward0";
+}
+
+bool history_is_spent(const Tensor& t) {
+  std::vector<Ref<Node>> stack;
+  std::unordered_set<const Node*> seen;
+  if (Ref<Node> first = grad_fn(t)) stack.push_back(first);
+  while (!stack.empty()) {
+    Ref<Node> n = std::move(stack.back());
+    stack.pop_back();
+    if (!seen.insert(n.get()).second) continue;
+    if (n->freed && n->has_saved) return true;
+    for (size_t i = 0; i < n->inputs; ++i)
+      if (n->edges[i].node) stack.push_back(n->edges[i].node);
+  }
+  return false;
 }
 
 }  // namespace fluxion

@@ -110,8 +110,9 @@ void Captured::bind(uint32_t input, const Tensor& memory) {
   if (!same_layout(memory, slots_[input]))
     fail(ErrorKind::value, "compiled function: slot {} needs {}, got {}", input,
          type_text(slots_[input]), type_text(memory));
-  slots_[input] = memory;
-  bind_execution(input, memory);
+  slots_[input] = memory.detach();
+  trace_.handles[input] = memory;
+  bind_execution(input, slots_[input]);
 }
 
 bool Captured::fits(std::span<const Tensor> arguments) {
@@ -189,32 +190,53 @@ bool Captured::guards_hold() {
 
 void Captured::assemble(std::span<const Tensor> arguments, std::vector<Tensor>& results) {
   const auto guards = static_cast<uint32_t>(trace_.guards.size());
-  auto memory = [&](uint32_t input) {
-    auto at = std::ranges::find(arguments_, input);
-    return at == arguments_.end() ? slots_[input]
-                                  : arguments[static_cast<size_t>(at - arguments_.begin())];
-  };
   results.clear();
   for (const ResultSpec& r : trace_.results) {
     const Geometry& g = r.geometry;
-    const Tensor source = r.from_input ? memory(r.root) : execution_->result(guards + r.root);
+    const Tensor source =
+        r.from_input ? memory_of(r.root, arguments) : execution_->result(guards + r.root);
     const int64_t shift =
         r.from_input ? source.storage_offset() - trace_.slots[r.root].storage_offset() : 0;
     results.push_back(alias(source, g.sizes, g.strides, g.offset + shift));
   }
-  if (!gradient_ || !thread_state().grad_enabled) return;
-  const auto& b = trace_.backward;
-  std::vector<Tensor> inputs, residuals, tracked;
-  for (uint32_t k : b.inputs) {
-    auto at = std::ranges::find(arguments_, k);
-    inputs.push_back(at == arguments_.end()
-                         ? trace_.handles[k]
-                         : arguments[static_cast<size_t>(at - arguments_.begin())]);
+  if (thread_state().grad_enabled) give_history(arguments, results);
+}
+
+namespace {
+
+/// The history of a result that the function itself has gone back through.
+struct SpentBackward final : CustomBackward {
+  const char* name() const override { return "compiled"; }
+  void backward(std::span<const Tensor>, std::span<Tensor>) override {
+    fail(
+        ErrorKind::runtime,
+        "backward: the compiled function went back through this result's graph already and freed it. Return "
+        "result.detach(), or pass retain_graph=True to the backward inside");
   }
+};
+
+}  // namespace
+
+const Tensor& Captured::memory_of(uint32_t input, std::span<const Tensor> arguments) const {
+  auto at = std::ranges::find(arguments_, input);
+  return at == arguments_.end() ? slots_[input]
+                                : arguments[static_cast<size_t>(at - arguments_.begin())];
+}
+
+void Captured::give_history(std::span<const Tensor> arguments, std::vector<Tensor>& results) {
+  const auto& b = trace_.backward;
+  if (b.results.empty() && b.spent.empty()) return;
+  std::vector<Tensor> inputs, residuals, tracked;
+  for (uint32_t k : b.inputs)
+    inputs.push_back(kinds_[k] == InputKind::argument ? memory_of(k, arguments)
+                                                      : trace_.handles[k]);
+  for (uint32_t i : b.spent)
+    record_custom(std::make_unique<SpentBackward>(), inputs, std::span(&results[i], 1));
+  if (!gradient_) return;
   auto next = static_cast<uint32_t>(trace_.guards.size() + trace_.roots.size());
   for (int32_t input : residual_inputs_)
     residuals.push_back(input < 0 ? execution_->result(next++)
-                                  : memory(static_cast<uint32_t>(input)));
+                                  : memory_of(static_cast<uint32_t>(input), arguments));
   for (uint32_t i : b.results) tracked.push_back(results[i]);
   gradient_->record(inputs, std::move(residuals), tracked);
 }

@@ -45,6 +45,8 @@ class Captured {
   void bind_random();
   bool guards_hold();
   void assemble(std::span<const Tensor> arguments, std::vector<Tensor>& results);
+  void give_history(std::span<const Tensor> arguments, std::vector<Tensor>& results);
+  const Tensor& memory_of(uint32_t input, std::span<const Tensor> arguments) const;
 
   tracing::Trace trace_;  // without its graph
   std::vector<graph::InputKind> kinds_;

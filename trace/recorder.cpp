@@ -440,16 +440,19 @@ void Recorder::differentiate(std::span<const Tensor> results) {
   Backward& b = trace_.backward;
   std::vector<Tensor> outputs, seeds, variables;
   for (size_t i = 0; i < results.size(); ++i)
-    if (tracks_gradient(results[i])) {
+    if (tracks_gradient(results[i]) && history_is_spent(results[i])) {
+      b.spent.push_back(static_cast<uint32_t>(i));
+    } else if (tracks_gradient(results[i])) {
       b.results.push_back(static_cast<uint32_t>(i));
       outputs.push_back(results[i]);
     }
-  if (outputs.empty()) return;
+  if (outputs.empty() && b.spent.empty()) return;
   for (uint32_t k = 0; k < trace_.handles.size(); ++k)
     if (Tensor v = variable_of(trace_.handles[k]); v.defined()) {
       b.inputs.push_back(k);
       variables.push_back(v);
     }
+  if (outputs.empty()) return;
   for (size_t i = 0; i < outputs.size(); ++i) {
     seeds.push_back(ones(outputs[i].sizes(), outputs[i].dtype()));
     argument(seeds.back(), fmt::format("grad{}", i));

@@ -51,6 +51,7 @@ struct GradSlot {
 struct Backward {
   size_t boundary = 0;                    // nodes before it are the function itself
   std::vector<uint32_t> results;          // results of the function that have a gradient
+  std::vector<uint32_t> spent;            // results whose history a backward pass has freed
   std::vector<graph::ValueId> seeds;      // their gradients' values
   std::vector<uint32_t> inputs;           // graph inputs that want a gradient
   std::vector<graph::ValueId> gradients;  // kNoValue: always zero
@@ -123,7 +124,7 @@ class Recorder final : public Tracer, public StorageObserver {
     Geometry geometry{};
     int32_t input = -1;  // of memory from outside
     bool written = false;
-    bool announced = false;  // a write was announced and what it wrote is not known yet
+    bool announced = false;   // a write was announced and what it wrote is not known yet
     std::vector<View> views;  // values of parts, as of now
   };
 

@@ -143,7 +143,9 @@ def test_reshape_after_a_transpose():
 def test_a_compiled_module_is_its_module():
     model = Net()
     compiled = fluxion.compile(model, mode="max-autotune")
-    assert isinstance(compiled, nn.Module) and list(compiled.state_dict()) == list(model.state_dict())
+    assert isinstance(compiled, nn.Module) and list(compiled.state_dict()) == list(
+        model.state_dict()
+    )
     x = fluxion.randn(4, 6)
     compiled.eval()
     assert not model.training
@@ -230,3 +232,31 @@ def test_check_passes_where_all_is_seen():
     step = fluxion.compile(trainer.step, check=True)
     for _ in range(6):
         step(fluxion.randn(8, 6), fluxion.randint(0, 3, (8,)))
+
+
+def test_a_result_whose_graph_was_used_inside():
+    model = nn.Linear(3, 2)
+
+    def step(x):
+        model.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        with fluxion.no_grad():
+            for p in model.parameters():
+                p -= 0.1 * p.grad
+        return loss
+
+    compiled = fluxion.compile(step)
+    for _ in range(3):
+        loss = compiled(fluxion.ones(2, 3))
+        assert loss.requires_grad and loss.grad_fn is not None
+    with pytest.raises(RuntimeError, match="freed"):
+        loss.backward()
+
+
+def test_numbers_of_results():
+    compiled = fluxion.compile(lambda x: (x.sum().item(), x.numel()))
+    for _ in range(4):
+        x = fluxion.randn(3)
+        assert compiled(x) == (x.sum().item(), 3)
+    assert "1 traces" in compiled.explain()

@@ -364,7 +364,7 @@ class Trace:
             or value.stride() != memory.stride()
         ):
             return False
-        self.captured.bind(index, value.detach())
+        self.captured.bind(index, value)
         self.slots[place.id] = (index, value.detach())
         return True
 

@@ -42,24 +42,6 @@ def _warn(text: str, level: int = 3) -> None:
     warnings.warn(text, UserWarning, stacklevel=level)
 
 
-# torch.compile
-
-
-def compile(
-    model: Any = None,
-    *,
-    fullgraph: bool = False,
-    dynamic: bool | None = None,
-    backend: str | Callable = "inductor",
-    mode: str | None = None,
-    options: dict[str, Any] | None = None,
-    disable: bool = False,
-) -> Any:
-    """Returns the model or function unchanged, also as a decorator with arguments."""
-    _warn("torch.compile: Fluxion runs this model eagerly, compile() returns it unchanged")
-    return (lambda function: function) if model is None else model
-
-
 # torch.amp
 
 
@@ -226,7 +208,6 @@ VERSION = "2.8.0"  # what scripts compare; the version whose interface we follow
 # The names of each stand-in module. Their submodules are listed by full name.
 MODULES: dict[str, dict[str, Any]] = {
     "torch": {
-        "compile": compile,
         "autocast": autocast,
         "set_float32_matmul_precision": _set_precision,
         "get_float32_matmul_precision": lambda: _settings["float32_matmul_precision"],
