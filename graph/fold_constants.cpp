@@ -44,7 +44,7 @@ class Folder {
     int64_t total = 0;
     for (ValueId v : n.out)
       if (v != kNoValue && (total += bytes_of(v)) > kMaxGrowth) return false;
-    std::vector<Tensor> out(n.op->outputs);
+    std::vector<Tensor> out(n.out.size());
     if (n.op->view && !in.empty()) in[0] = contiguous(in[0]);
     try {
       apply(*n.op, n.attrs.empty() ? nullptr : n.attrs.data(), in, out);

@@ -76,7 +76,7 @@ class Interpreter {
     if (n.op == &kScan) return run_scan(n, *reinterpret_cast<const ScanLoopAttrs*>(attrs), in);
     // Values have no strides; a view op is the one that cares.
     if (n.op->view && !in.empty()) in[0] = contiguous(in[0]);
-    List out(n.op->outputs);
+    List out(n.out.size());
     apply(*n.op, n.attrs.empty() ? nullptr : attrs, in, out);
     return out;
   }

@@ -36,8 +36,9 @@ std::vector<std::optional<Type>> infer(const OpDef& op, const std::vector<std::b
     fail(ErrorKind::value, "{}: {} inputs; expected {}", op.name, in.size(), op.inputs);
   check_attrs(op, attrs);
   for (const Type& t : in) check_shape("an input", t.shape, t.dtype);
-  std::vector<Type> out(op.outputs, Type{kAbsent, false, {}});
-  op.infer({op, attrs.empty() ? nullptr : attrs.data(), in, out});
+  const void* data = attrs.empty() ? nullptr : attrs.data();
+  std::vector<Type> out(outputs_of(op, in.size(), data), Type{kAbsent, false, {}});
+  op.infer({op, data, in, out});
   std::vector<std::optional<Type>> types;
   for (Type& t : out) {
     if (t.dtype == kAbsent) {
@@ -198,9 +199,11 @@ class Verifier {
     if (n.location >= std::max<size_t>(root_.locations.size(), 1))
       stop("location {} does not exist", n.location);
     for (ValueId v : n.in) use(v);
-    if (n.op->outputs != 255 && n.out.size() != n.op->outputs)
-      stop("{} results; expected {}", n.out.size(), n.op->outputs);
     guarded("", [&] { check_attrs(*n.op, n.attrs); });
+    size_t results = 0;
+    guarded("", [&] { results = outputs_of(*n.op, n.in.size(), n.attrs.data()); });
+    bool any_number = n.op->outputs == 255 && !n.op->count_outputs;
+    if (!any_number && n.out.size() != results) stop("{} results; expected {}", n.out.size(), results);
     symbolic(n);
     for (ValueId v : n.out)
       if (v != kNoValue) define(v);

@@ -6,17 +6,6 @@
 
 namespace fluxion::kernels {
 
-constexpr Elem contraction_compute(Elem e) {
-  switch (e) {
-    case Elem::f64:
-    case Elem::i64: return e;
-    case Elem::f32:
-    case Elem::f16:
-    case Elem::bf16: return Elem::f32;
-    default: return Elem::i32;
-  }
-}
-
 /// Element (lane, k) stands at data[lane * lane_stride + k * k_stride].
 struct Lanes {
   const void* data;

@@ -18,12 +18,12 @@ struct TileOperand {
 };
 
 struct TileCall {
-  /// By ElementwiseClass; the scalar classes may be null. Arguments: inputs, then outputs.
+  /// By ElementwiseClass; the scalar classes may be null. Arguments: inputs, then outputs; sizes = {n, linear index of the
+  /// first element}.
   Kernel kernel[3];
   const void* params;
   int inputs, outputs;
   Elem reads[kMaxOperands];  // what the kernel takes, per operand (inputs, then outputs)
-  bool takes_index = false;  // the kernel wants the linear index of its first element in sizes[1]
   int64_t grain;             // least elements per parallel chunk
   /// Dense conversion kernel between two dtypes.
   Kernel (*convert)(Elem from, Elem to);

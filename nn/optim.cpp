@@ -44,7 +44,7 @@ void SGD::step() {
   }
   for (const Batch* b : {&fresh, &seen})
     if (!b->parameters.empty())
-      _fused_sgd_(b->parameters, b->gradients, b->momentum, options.lr, options.momentum,
+      _fused_sgd_(b->parameters, b->gradients, b->momentum, number(options.lr), options.momentum,
                   options.dampening, options.weight_decay, options.nesterov, options.maximize,
                   b == &fresh);
 }
@@ -73,8 +73,8 @@ void Adam::step() {
     steps.push_back(s.step);
   }
   if (!a.parameters.empty())
-    _fused_adam_(a.parameters, a.gradients, avgs, squares, maxima, steps, options.lr, options.beta1,
-                 options.beta2, options.eps, options.weight_decay, options.amsgrad,
+    _fused_adam_(a.parameters, a.gradients, avgs, squares, maxima, steps, number(options.lr),
+                 options.beta1, options.beta2, options.eps, options.weight_decay, options.amsgrad,
                  options.maximize, decoupled_);
 }
 

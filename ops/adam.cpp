@@ -9,7 +9,6 @@ namespace fluxion {
 
 namespace {
 
-// params: 1 - beta1, beta2, 1 - beta2, sqrt(1 - beta2^step), eps, lr / (1 - beta1^step), decay, sign of the gradient
 enum Variant : uint8_t { kDecay = 1, kDecoupled = 2, kAmsgrad = 4 };
 
 template <uint8_t V>
@@ -30,63 +29,57 @@ constexpr auto body = [](auto& b) {
 };
 
 template <uint8_t V>
-constexpr StepBody step{V, V & kAmsgrad ? 5u : 4u, scalars_of<body<V>>, composites_of<body<V>>};
+constexpr StepBody step{V, V & kAmsgrad ? 5u : 4u, scalars_of<body<V>>, step_tensors_of<body<V>>};
 constexpr StepBody kBodies[] = {step<0>, step<1>, step<2>, step<4>, step<5>, step<6>};
 
+enum Option { kBeta1, kBeta2, kEps, kWeightDecay, kSign };
 constexpr Field kFields[] = {
-    {"one_minus_beta1", FieldKind::real, 0, "share of the gradient in the new first moment"},
-    {"beta2", FieldKind::real, 8, "share of the old second moment"},
-    {"one_minus_beta2", FieldKind::real, 16,
-     "share of the squared gradient in the new second moment"},
-    {"correction2", FieldKind::real, 24, "sqrt(1 - beta2^step)"},
-    {"eps", FieldKind::real, 32, "added to the denominator"},
-    {"step_size", FieldKind::real, 40, "lr / (1 - beta1^step)"},
-    {"decay", FieldKind::real, 48, "weight decay, or 1 - lr * weight decay where decoupled"},
-    {"sign", FieldKind::real, 56, "-1 to maximise"},
+    {"beta1", FieldKind::real, 8 * kBeta1, "share of the old first moment"},
+    {"beta2", FieldKind::real, 8 * kBeta2, "share of the old second moment"},
+    {"eps", FieldKind::real, 8 * kEps, "added to the denominator"},
+    {"weight_decay", FieldKind::real, 8 * kWeightDecay, "share of the parameter"},
+    {"sign", FieldKind::real, 8 * kSign, "-1 to maximise"},
     {"variant", FieldKind::integer, offsetof(StepAttrs, variant),
      "bits: 1 decay, 2 decoupled decay, 4 AMSGrad"}};
 
+/// 1 - beta1, beta2, 1 - beta2, sqrt(1 - beta2^step), eps, lr / (1 - beta1^step), decay, sign of the gradient.
+template <class T>
+StepParams<T> params(const StepAttrs& a, const T& rate, const T& step) {
+  using std::sqrt;
+  double beta1 = a.options[kBeta1], beta2 = a.options[kBeta2], decay = a.options[kWeightDecay];
+  auto [power1, power2] = powers(beta1, beta2, step);
+  return {T(1 - beta1),
+          T(beta2),
+          T(1 - beta2),
+          T(sqrt(1 - power2)),
+          T(a.options[kEps]),
+          T(rate / (1 - power1)),
+          a.variant & kDecoupled ? T(1 - rate * decay) : T(decay),
+          T(a.options[kSign])};
+}
+
+constexpr StepRule kRule{true, kBodies, params<double>, params<Expr>};
+
 }  // namespace
 
-constinit OpDef kAdamStep{
-    .name = "adam_step",
-    .doc =
-        "One step of Adam: (parameter, gradient, m, v, [largest v]) -> (parameter, m, v, [largest v]).",
-    .inputs = 255,
-    .outputs = 4,
-    .round = Round::fused,
-    .space = Space::elementwise,
-    .attr_bytes = sizeof(StepAttrs),
-    .fields = kFields,
-    .infer =
-        [](const TypeRule& t) {
-          require_step(t, kBodies);
-          t.out[0] = t.in[0];
-          for (size_t k = 2; k < t.in.size(); ++k) t.out[k - 1] = t.in[k];
-        },
-    .eval = eval_step,
-    .composite = [](const Eval& e) { compose_step(e, kBodies); },
-    .kernels =
-        [](const OpDef& op, KernelSink& sink) {
-          for (const StepBody& b : kBodies) emit_step(op, sink, b);
-        },
-    .cost = cheap_cost,
-    .samples =
-        [](const OpDef&, SampleSink& sink) {
-          for (DType t : {DType::f32, DType::f64, DType::bf16})
-            for (const StepBody& b : kBodies) {
-              double decay = b.variant & kDecoupled ? 0.9375 : 0.0625;
-              StepAttrs a{{0.125, 0.75, 0.25, 0.5, 1e-3, 0.0625, decay, 1}, b.variant};
-              const SampleSink::Input any{Shape{5, 7}, t}, square{Shape{5, 7}, t, 0, 1};
-              const SampleSink::Input in[] = {any, any, any, square, square};
-              sink.add(std::span(in, b.tensors), &a, sizeof a);
-            }
-        },
-    .max_ulp = 64};
+constinit OpDef kAdamStep = step_op<kRule>(
+    {.name = "adam_step",
+     .doc =
+         "One step of Adam over many parameters: (parameters, gradients, m, v, [largest v], steps, lr) -> (parameters, m, v, [largest v], steps + 1).",
+     .fields = kFields,
+     .cost = cheap_cost,
+     .samples =
+         [](const OpDef&, SampleSink& sink) {
+           step_samples(sink, kRule, [](const StepBody& b) {
+             return StepAttrs{{0.875, 0.75, 1e-3, 0.0625, 1}, b.variant};
+           });
+         },
+     .max_ulp = 64});
 
 void _fused_adam_(Tensors params, Tensors grads, Tensors exp_avgs, Tensors exp_avg_sqs,
-                  Tensors max_exp_avg_sqs, Tensors steps, double lr, double beta1, double beta2,
-                  double eps, double weight_decay, bool amsgrad, bool maximize, bool decoupled) {
+                  Tensors max_exp_avg_sqs, Tensors steps, const Tensor& lr, double beta1,
+                  double beta2, double eps, double weight_decay, bool amsgrad, bool maximize,
+                  bool decoupled) {
   const Tensors lists[] = {params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs};
   const char* const names[] = {"params", "grads", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs"};
   size_t used = amsgrad ? 5 : 4;
@@ -94,26 +87,16 @@ void _fused_adam_(Tensors params, Tensors grads, Tensors exp_avgs, Tensors exp_a
   if (steps.size() != params.size())
     fail(ErrorKind::value, "_fused_adam_: steps must have as many tensors as params, {}, got {}",
          params.size(), steps.size());
+  for (size_t i = 0; i < steps.size(); ++i)
+    if (steps[i].numel() != 1)
+      fail(ErrorKind::value, "_fused_adam_: steps[{}] must hold one number, got {}", i,
+           type_text(steps[i]));
   int64_t variant = (weight_decay == 0 ? 0
                      : decoupled       ? kDecoupled
                                        : kDecay) |
                     (amsgrad ? kAmsgrad : 0);
-  StepAttrs a{{1 - beta1, beta2, 1 - beta2, 0, eps, 0,
-               decoupled ? 1 - lr * weight_decay : weight_decay, maximize ? -1.0 : 1.0},
-              variant};
-  double corrected = -1;  // the step that the corrections in `a` belong to
-  sweep(kAdamStep, std::span(lists, used), [&](size_t i) {
-    const Tensor& counter = steps[i];
-    double step = load_double(counter.data<char>(), counter.dtype()) + 1;
-    begin_write(counter.storage());
-    store_double(counter.data<char>(), counter.dtype(), step);
-    if (step != corrected) {
-      a.params[3] = std::sqrt(1 - std::pow(beta2, step));
-      a.params[5] = lr / (1 - std::pow(beta1, step));
-      corrected = step;
-    }
-    return a;
-  });
+  StepAttrs a{{beta1, beta2, eps, weight_decay, maximize ? -1.0 : 1.0}, variant};
+  step_in_place(kAdamStep, a, std::span(lists, used), steps, lr);
 }
 
 namespace {
@@ -121,7 +104,7 @@ namespace {
 OpDef* const kOps[] = {&kAdamStep};
 
 const Function kFunctions[] = {
-    {"_fused_adam_(Tensor[] params, Tensor[] grads, Tensor[] exp_avgs, Tensor[] exp_avg_sqs, Tensor[] max_exp_avg_sqs, Tensor[] steps, float lr, float beta1, float beta2, float eps, float weight_decay, bool amsgrad, bool maximize, bool decoupled) -> ()",
+    {"_fused_adam_(Tensor[] params, Tensor[] grads, Tensor[] exp_avgs, Tensor[] exp_avg_sqs, Tensor[] max_exp_avg_sqs, Tensor[] steps, Number lr, float beta1, float beta2, float eps, float weight_decay, bool amsgrad, bool maximize, bool decoupled) -> ()",
      "One step of torch.optim.Adam (AdamW if decoupled) over all parameters, in place; counts up steps.",
      kFunction | kPrivate, thunk<&_fused_adam_>},
 };

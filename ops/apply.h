@@ -45,12 +45,16 @@ void apply(const OpDef& op, const void* attrs, std::span<const Tensor> in, std::
 
 /// A handle in an argument list: borrowed, no count is touched.
 struct [[gnu::may_alias]] Borrowed {
-  Impl* p;
+  Impl* p = nullptr;
+  Borrowed() = default;
   Borrowed(const Tensor& t) : p(t.impl()) {}
 };
 static_assert(sizeof(Borrowed) == sizeof(Tensor));
+inline std::span<const Tensor> as_tensors(std::span<const Borrowed> in) {
+  return {reinterpret_cast<const Tensor*>(in.data()), in.size()};
+}
 inline std::span<const Tensor> as_tensors(std::initializer_list<Borrowed> in) {
-  return {reinterpret_cast<const Tensor*>(in.begin()), in.size()};
+  return as_tensors(std::span(in.begin(), in.size()));
 }
 
 inline Tensor apply(const OpDef& op, std::initializer_list<Borrowed> in) {
@@ -65,7 +69,7 @@ Tensor apply(const OpDef& op, const A& attrs, std::initializer_list<Borrowed> in
 /// Overwrites `dst` (PyTorch's in-place semantics, dst may be a view) with `value`, broadcast and cast;
 /// history of dst becomes that of value. A temporary is best moved in: its history is taken over as it is.
 /// Raises PyTorch's errors for leaves, overlapping targets, no_grad views and inference tensors.
-/// Implemented by autograd/ through this pointer when gradients are involved.
+/// Defined in autograd/inplace.cpp.
 void assign(const Tensor& dst, Tensor value);
 
 /// True if gradients are enabled and t has or wants history.

@@ -116,11 +116,6 @@ void drive(const kernels::AttentionArgs& args, double effort, Query query, Call 
   invariant(call(ctx, k) == kernels::kOk, "attention");
 }
 
-void deliver(Tensor& to, const Tensor& result) {
-  if (to.defined()) copy_elements(result, to);
-  else to = result;
-}
-
 /// The layout of q, as PyTorch's, so that heads can be joined without a copy.
 Tensor allocate_like(const Tensor& q, int64_t depth) {
   if (depth == q.size(3)) {
@@ -141,8 +136,8 @@ void eval(const Eval& e) {
   drive(args, 1, kernels::attention_workspace, [&](kernels::Ctx& ctx, const auto& kernels) {
     return kernels::attention(ctx, args, kernels, sequence(out), total.data());
   });
-  deliver(e.out[0], out);
-  deliver(e.out[1], total);
+  deliver(e.out[0], out, out.dtype());
+  deliver(e.out[1], total, total.dtype());
 }
 
 /// Inputs of the gradient: grad, q, k, v, out, logsumexp, [mask], [gradient of logsumexp].
@@ -175,9 +170,9 @@ void eval_gradient(const Eval& e) {
         [&](kernels::Ctx& ctx, const auto& kernels) {
           return kernels::attention_gradient(ctx, args, kernels, gradient);
         });
-  deliver(e.out[0], gq);
-  deliver(e.out[1], gk);
-  deliver(e.out[2], gv);
+  deliver(e.out[0], gq, gq.dtype());
+  deliver(e.out[1], gk, gk.dtype());
+  deliver(e.out[2], gv, gv.dtype());
 }
 
 // The meanings in other ops.

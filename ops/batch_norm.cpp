@@ -4,6 +4,7 @@
 #include "ops/batch_norm.h"
 #include "ops/requirements.h"
 
+#include "ops/inplace.h"
 #include "tensor/thread_state.h"
 
 namespace fluxion {
@@ -217,9 +218,8 @@ Tensor batch_norm(const Tensor& x, const Tensor& running_mean, const Tensor& run
     auto n = static_cast<double>(values);
     UpdateAttrs u{momentum, n / (n - 1)};
     const Tensor in[] = {running_mean, running_var, out[1], out[2]};
-    Tensor updated[] = {running_mean, running_var};
-    for (const Tensor& t : updated) begin_write(t.storage());
-    apply(kBatchNormUpdate, &u, in, updated);
+    const Tensor updated[] = {running_mean, running_var};
+    apply_onto(updated, kBatchNormUpdate, &u, in);
   }
   return out[0];
 }

@@ -5,6 +5,7 @@
 #include "ops/elementwise.h"
 #include "ops/functions.h"
 #include "ops/promotion.h"
+#include "tensor/thread_state.h"
 
 namespace fluxion {
 
@@ -36,6 +37,7 @@ constinit OpDef kMul = elementwise({.name = "mul",
                                     .doc = "a * b.",
                                     .inputs = 2,
                                     .promotion = Promotion::promote,
+                                    .wide_numbers = true,
                                     .vjp =
                                         [](const Vjp& v) {
                                           if (v.needs(0)) v.result[0] = mul(v.grad[0], v.in[1]);
@@ -53,6 +55,7 @@ constinit OpDef kDiv =
                  .doc = "a / b.",
                  .inputs = 2,
                  .promotion = Promotion::floating,
+                 .wide_numbers = true,
                  .vjp =
                      [](const Vjp& v) {
                        if (v.needs(0)) v.result[0] = div(v.grad[0], v.in[1]);
@@ -63,23 +66,78 @@ constinit OpDef kDiv =
                  .scalar = [](Body& b) { b.out(0, b.in(0) / b.in(1)); },
                  .max_ulp = 0.5});
 
+namespace {
+
+/// Divisors and exponents from 1 on.
+void positive_samples(const OpDef& op, SampleSink& sink) {
+  class Positive final : public SampleSink {
+   public:
+    explicit Positive(SampleSink& to) : to_(to) {}
+    void add(std::span<const Input> inputs, const void* attrs, size_t bytes) override {
+      std::vector<Input> in(inputs.begin(), inputs.end());
+      if (!is_floating(in[1].dtype)) in[1].low = in[1].high = 1;
+      if (is_integral(in[1].dtype)) in[1].high = 2;
+      to_.add(in, attrs, bytes);
+    }
+
+   private:
+    SampleSink& to_;
+  } positive(sink);
+  elementwise_samples(op, positive);
+}
+
+/// PyTorch raises for any zero among integer divisors.
+void refuse_zero_divisor(const char* op, const Eval& e) {
+  const Tensor& b = e.in[1];
+  if (is_floating(common_dtype(e.in)) || b.numel() == 0) return;
+  NoGrad plain;
+  if (b.dim() == 0 ? b.item_int() == 0 : any(eq(b, Scalar(0).tensor())).item_int() != 0)
+    fail(ErrorKind::runtime,
+         "{}: ZeroDivisionError: the integer divisor holds a zero; use float tensors for inf", op);
+}
+
+void refuse_negative_exponent(const Eval& e) {
+  const Tensor& b = e.in[1];
+  if (is_floating(common_dtype(e.in)) || b.numel() == 0) return;
+  NoGrad plain;
+  if (b.dim() == 0 ? b.item_int() < 0 : any(lt(b, Scalar(0).tensor())).item_int() != 0)
+    fail(
+        ErrorKind::runtime,
+        "pow: integers to negative integer powers are not defined; cast the base to a float dtype");
+}
+
+}  // namespace
+
 constinit OpDef kFloorDiv =
     elementwise({.name = "floor_divide",
-                 .doc = "a / b rounded down; integer zero divisors are refused before.",
+                 .doc = "a / b rounded down; refuses integer zero divisors.",
                  .inputs = 2,
                  .promotion = Promotion::promote,
+                 .wide_numbers = true,
+                 .eval =
+                     [](const Eval& e) {
+                       refuse_zero_divisor("floor_divide", e);
+                       eval_elementwise(e);
+                     },
                  .vjp =
                      [](const Vjp& v) {
                        if (v.needs(0)) v.result[0] = zeros(v.in[0].sizes(), v.in[0].dtype());
                        if (v.needs(1)) v.result[1] = zeros(v.in[1].sizes(), v.in[1].dtype());
                      },
-                 .scalar = [](Body& b) { b.out(0, loops::floor_div(b.in(0), b.in(1))); }});
+                 .scalar = [](Body& b) { b.out(0, loops::floor_div(b.in(0), b.in(1))); },
+                 .samples = positive_samples});
 
 constinit OpDef kTruncDiv =
     elementwise({.name = "trunc_divide",
                  .doc = "a / b rounded towards zero.",
                  .inputs = 2,
                  .promotion = Promotion::promote,
+                 .wide_numbers = true,
+                 .eval =
+                     [](const Eval& e) {
+                       refuse_zero_divisor("div", e);
+                       eval_elementwise(e);
+                     },
                  .vjp =
                      [](const Vjp& v) {
                        if (v.needs(0)) v.result[0] = zeros(v.in[0].sizes(), v.in[0].dtype());
@@ -89,13 +147,19 @@ constinit OpDef kTruncDiv =
                      [](Body& b) {
                        auto q = b.in(0) / b.in(1);
                        b.out(0, loops::is_float(b.elem()) ? loops::trunc(q) : q);
-                     }});
+                     },
+                 .samples = positive_samples});
 
 constinit OpDef kRem =
     elementwise({.name = "remainder",
                  .doc = "a - b * floor(a / b): the sign of b.",
                  .inputs = 2,
                  .promotion = Promotion::promote,
+                 .eval =
+                     [](const Eval& e) {
+                       refuse_zero_divisor("remainder", e);
+                       eval_elementwise(e);
+                     },
                  .vjp =
                      [](const Vjp& v) {
                        if (v.needs(0)) v.result[0] = v.grad[0];
@@ -103,13 +167,19 @@ constinit OpDef kRem =
                          v.result[1] = neg(mul(v.grad[0], floor_divide(v.in[0], v.in[1])));
                      },
                  .saves = kSaveBoth,
-                 .scalar = [](Body& b) { b.out(0, loops::floor_rem(b.in(0), b.in(1))); }});
+                 .scalar = [](Body& b) { b.out(0, loops::floor_rem(b.in(0), b.in(1))); },
+                 .samples = positive_samples});
 
 constinit OpDef kFmod =
     elementwise({.name = "fmod",
                  .doc = "a - b * trunc(a / b): the sign of a.",
                  .inputs = 2,
                  .promotion = Promotion::promote,
+                 .eval =
+                     [](const Eval& e) {
+                       refuse_zero_divisor("fmod", e);
+                       eval_elementwise(e);
+                     },
                  .vjp =
                      [](const Vjp& v) {
                        if (v.needs(0)) v.result[0] = v.grad[0];
@@ -117,11 +187,12 @@ constinit OpDef kFmod =
                          v.result[1] = neg(mul(v.grad[0], apply(kTruncDiv, {v.in[0], v.in[1]})));
                      },
                  .saves = kSaveBoth,
-                 .scalar = [](Body& b) { b.out(0, loops::rem(b.in(0), b.in(1))); }});
+                 .scalar = [](Body& b) { b.out(0, loops::rem(b.in(0), b.in(1))); },
+                 .samples = positive_samples});
 
 namespace {
 
-/// Integer power by squaring; negative exponents are refused before.
+/// Integer power by squaring, of a non-negative exponent.
 loops::Value integer_power(loops::Value base, loops::Value exponent) {
   auto result = base.like(1);
   int bits = kernels::elem_size(base.elem()) * 8 - 1;
@@ -143,6 +214,11 @@ constinit OpDef kPow = elementwise(
      .doc = "a to the power b.",
      .inputs = 2,
      .promotion = Promotion::promote,
+     .eval =
+         [](const Eval& e) {
+           refuse_negative_exponent(e);
+           eval_elementwise(e);
+         },
      .vjp =
          [](const Vjp& v) {
            const Tensor &a = v.in[0], &b = v.in[1], &g = v.grad[0];
@@ -250,14 +326,6 @@ namespace {
 
 bool is_one(const Scalar& s) { return s.as_double() == 1; }
 
-void refuse_zero_divisor(const char* op, const Tensor& a, const Tensor& b) {
-  const Tensor in[] = {a, b};
-  if (is_floating(common_dtype(in)) || b.numel(op) == 0) return;
-  if (any(eq(b, Scalar(0).tensor())).item_int())
-    fail(ErrorKind::runtime,
-         "{}: ZeroDivisionError: the integer divisor holds a zero; use float tensors for inf", op);
-}
-
 void refuse_bools(const char* op, const Tensor& a, const Tensor& b) {
   if (a.dtype(op) == DType::bool_ && b.dtype(op) == DType::bool_)
     fail(ErrorKind::runtime,
@@ -276,31 +344,19 @@ Tensor sub(const Tensor& a, const Tensor& b, Scalar alpha) {
 }
 Tensor rsub(const Tensor& a, const Tensor& b, Scalar alpha) { return sub(b, a, alpha); }
 Tensor mul(const Tensor& a, const Tensor& b) { return apply(kMul, {a, b}); }
-Tensor floor_divide(const Tensor& a, const Tensor& b) {
-  refuse_zero_divisor("floor_divide", a, b);
-  return apply(kFloorDiv, {a, b});
-}
+Tensor floor_divide(const Tensor& a, const Tensor& b) { return apply(kFloorDiv, {a, b}); }
 Tensor div(const Tensor& a, const Tensor& b, std::optional<std::string_view> rounding_mode) {
   if (!rounding_mode) return apply(kDiv, {a, b});
   if (*rounding_mode == "floor") return floor_divide(a, b);
-  if (*rounding_mode == "trunc") {
-    refuse_zero_divisor("div", a, b);
-    return apply(kTruncDiv, {a, b});
-  }
+  if (*rounding_mode == "trunc") return apply(kTruncDiv, {a, b});
   fail(ErrorKind::runtime, "div: rounding_mode must be None, 'trunc' or 'floor', got '{}'",
        *rounding_mode);
 }
-Tensor remainder(const Tensor& a, const Tensor& b) {
-  refuse_zero_divisor("remainder", a, b);
-  return apply(kRem, {a, b});
-}
-Tensor fmod(const Tensor& a, const Tensor& b) {
-  refuse_zero_divisor("fmod", a, b);
-  return apply(kFmod, {a, b});
-}
+Tensor remainder(const Tensor& a, const Tensor& b) { return apply(kRem, {a, b}); }
+Tensor fmod(const Tensor& a, const Tensor& b) { return apply(kFmod, {a, b}); }
 Tensor pow(const Tensor& a, const Tensor& b) {
   const Tensor in[] = {a, b};
-  if (b.has(kWeak)) {
+  if (b.has(kNumber)) {
     double e = b.item();
     if (common_dtype(in) == a.dtype()) {
       if (e == 1) return mul(a, Scalar(true).tensor());
@@ -314,10 +370,6 @@ Tensor pow(const Tensor& a, const Tensor& b) {
       if (e == -2) return reciprocal(mul(a, a));
     }
   }
-  if (!is_floating(common_dtype(in)) && b.numel() && any(lt(b, Scalar(0).tensor())).item_int())
-    fail(
-        ErrorKind::runtime,
-        "pow: integers to negative integer powers are not defined; cast the base to a float dtype");
   return apply(kPow, {a, b});
 }
 Tensor maximum(const Tensor& a, const Tensor& b) { return apply(kMaximum, {a, b}); }

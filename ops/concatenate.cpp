@@ -18,9 +18,6 @@ struct ConcatenateAttrs {
 constexpr Field kFields[] = {
     {"axis", FieldKind::integer, offsetof(ConcatenateAttrs, axis), "the dim joined along"}};
 
-Ints shape_of(const Tensor& t) { return t.sizes(); }
-Ints shape_of(const Type& t) { return t.shape; }
-
 template <class T>
 Shape joined_shape(std::span<const T> in, int64_t axis) {
   Shape shape(shape_of(in[0]));

@@ -143,7 +143,7 @@ void check_number(const char* op, double value, bool floating, DType t) {
 
 void add_into(const Tensor& dst, const Tensor& src) {
   const Tensor in[] = {dst, src};
-  run_elementwise(*find_op("add"), nullptr, dst.dtype(), in, {&dst, 1}, Shape(dst.sizes()));
+  run_elementwise(kAdd, nullptr, dst.dtype(), in, {&dst, 1}, Shape(dst.sizes()));
 }
 
 Tensor to_dtype(const Tensor& x, DType dtype) {
@@ -157,6 +157,19 @@ Tensor dense(const Tensor& x) {
   Tensor copy = empty(x.sizes(), x.dtype());
   copy_elements(x, copy);
   return copy;
+}
+
+Tensor at_least_1d(const char* op, const Tensor& x) { return x.dim(op) ? x : reshape(x, {1}); }
+
+void deliver(Tensor& to, const Tensor& result, DType dtype) {
+  if (!to.defined()) {
+    if (result.dtype() == dtype) {
+      to = result;
+      return;
+    }
+    to = empty(result.sizes(), dtype);
+  }
+  if (!to.is_same(result)) copy_elements(result, to);
 }
 
 Tensor identity(const Tensor& x) { return view(x, x.sizes()); }

@@ -23,6 +23,10 @@ void add_into(const Tensor& dst, const Tensor& src);
 Tensor to_dtype(const Tensor& x, DType dtype);
 /// x itself if row-major, else a row-major copy (not recorded).
 Tensor dense(const Tensor& x);
+/// x itself, or as one element along one dim if it is 0-dim; `op` for errors.
+Tensor at_least_1d(const char* op, const Tensor& x);
+/// An eval's row-major result: becomes `to`, or is converted into it where it is defined. `dtype` is the output's.
+void deliver(Tensor& to, const Tensor& result, DType dtype);
 /// The same values under a new autograd identity.
 Tensor identity(const Tensor& x);
 

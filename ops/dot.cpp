@@ -111,7 +111,7 @@ void infer_dot(const TypeRule& t) {
   t.out[0] = {t.in[0].dtype, false, batch};
 }
 
-void deliver(const Eval& e, Ints shape, const Tensor& a, const Tensor& b, const Tensor& bias) {
+void multiply(const Eval& e, Ints shape, const Tensor& a, const Tensor& b, const Tensor& bias) {
   bool direct = !e.out[0].defined();
   Tensor out = empty(shape, a.dtype());
   if (out.numel()) run_gemm(a, b, bias, out);
@@ -125,7 +125,7 @@ void eval_dot(const Eval& e) {
       broadcast_shapes("matmul", a.sizes().first(a.dim() - 2), b.sizes().first(b.dim() - 2));
   shape.push_back(a.sizes()[a.dim() - 2]);
   shape.push_back(b.sizes()[b.dim() - 1]);
-  deliver(e, shape, a, b, {});
+  multiply(e, shape, a, b, {});
 }
 
 double dot_cost(std::span<const Type> in, const void* attrs) {

@@ -1,5 +1,6 @@
 #include "ops/elementwise.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/tile.h"
@@ -7,6 +8,7 @@
 #include "ops/kernel_sink.h"
 #include "ops/promotion.h"
 #include "ops/requirements.h"
+#include "tensor/split_loops.h"
 #include "tensor/threads.h"
 
 namespace fluxion {
@@ -43,10 +45,33 @@ DType common_of(const OpDef& op, std::span<const T> in) {
   return common_dtype(in);
 }
 
-int64_t grain_for(const OpDef& op) { return op.cost == transcendental_cost ? 8192 : 32768; }
+/// Of one element.
+double cost_of(const OpDef& op) {
+  static const Type one[kernels::kMaxOperands] = {};
+  return op.cost({one, op.inputs}, nullptr);
+}
+int64_t grain_for(const OpDef& op) {
+  return chunk_grain(static_cast<int64_t>(32768 / cost_of(op)));
+}
 
 Kernel converter(DType from, DType to) {
   return find_kernel(kCast.id, from, static_cast<uint8_t>(to));
+}
+
+/// Whether a number changes when it is rounded to half precision.
+bool loses_bits(const Tensor& number, DType half) {
+  char stored[2];
+  double v = load_double(number.data<char>(), number.dtype());
+  store_double(stored, half, v);
+  return load_double(stored, half) != static_cast<double>(static_cast<float>(v)) && v == v;
+}
+
+/// A half tensor meets a number (or 0-dim tensor of another dtype) that is more than a half.
+bool meets_wide_number(const OpDef& op, DType common, std::span<const Tensor> in) {
+  if (!is_half(common) || !op.wide_numbers) return false;
+  return std::ranges::any_of(in, [&](const Tensor& t) {
+    return t.dim() == 0 && t.dtype() != common && loses_bits(t, common);
+  });
 }
 
 /// Broadcast strides of `t` over `shape`.
@@ -87,6 +112,7 @@ bool run_dense(const Eval& e) {
   for (size_t k = 1; k < n_in; ++k) {
     const Tensor& t = e.in[k];
     if (t.has(kWeak) && n_in == 2 && category(t.dtype()) <= category(dtype) && first.dim() > 0) {
+      if (op.wide_numbers && is_half(dtype) && loses_bits(t, dtype)) return false;
       variant = kernels::kScalarRight;
       if (is_floating(dtype))
         store_double(converted, dtype, load_double(static_cast<char*>(t.data()), t.dtype()));
@@ -120,8 +146,9 @@ double cheap_cost(std::span<const Type> in, const void*) {
   for (int64_t s : in[0].shape) n *= static_cast<double>(s);
   return n;
 }
+double division_cost(std::span<const Type> in, const void* a) { return 2 * cheap_cost(in, a); }
 double transcendental_cost(std::span<const Type> in, const void* a) {
-  return 10 * cheap_cost(in, a);
+  return 5 * cheap_cost(in, a);
 }
 
 void infer_elementwise(const TypeRule& t) {
@@ -139,7 +166,8 @@ void infer_elementwise(const TypeRule& t) {
 void run_elementwise(const OpDef& op, const void* params, DType common, std::span<const Tensor> in,
                      std::span<const Tensor> out, Ints shape) {
   FloatEnvironment environment;  // also reached without apply()
-  DType compute = find_kernel(op.id, common, 0) ? common : compute_dtype(common);
+  bool direct = find_kernel(op.id, common, 0) && !meets_wide_number(op, common, in);
+  DType compute = direct ? common : compute_dtype(common);
   if (compute == DType::bool_) compute = DType::i32;
   kernels::TileCall call{};
   for (int c = 0; c < 3; ++c)
@@ -167,7 +195,7 @@ void run_elementwise(const OpDef& op, const void* params, DType common, std::spa
     ++k;
   }
   int64_t total = element_count(shape);
-  LongWork work(static_cast<double>(total) * (op.cost == transcendental_cost ? 1.0 : 0.2));
+  LongWork work(static_cast<double>(total) * cost_of(op) * kCheapNanoseconds);
   kernels::Ctx ctx = kernel_context();
   int status =
       kernels::run_tiles(ctx, call, operands, static_cast<int>(shape.size()), shape.data());
@@ -198,7 +226,7 @@ void elementwise_kernels(const OpDef& op, KernelSink& sink) {
     if (floats_only && !is_floating(t)) continue;
     if (op.promotion == Promotion::gradient && !is_floating(t)) continue;
     if (op.promotion == Promotion::bitwise && is_floating(t)) continue;
-    if (is_half(t) && op.cost != cheap_cost) continue;  // transcendental halves go through tiles
+    if (is_half(t) && op.cost == transcendental_cost) continue;  // go through tiles
     DType compute = compute_dtype(t);
     for (uint8_t variant = 0; variant < (op.inputs == 2 ? 3 : 1); ++variant)
       sink.add(op, t, variant, [&](std::string symbol) {

@@ -84,8 +84,7 @@ void eval_gradient(const Eval& e) {
   int64_t width = g.size(-1), n = indices.numel();
   Tensor table = empty(Ints({a.rows, width}), g.dtype());
   Buckets buckets(indices.data<int64_t>(), n, a.rows);
-  static const OpDef& addition = *find_op("add");
-  kernels::Kernel add_rows = require_kernel(addition, g.dtype());
+  kernels::Kernel add_rows = require_kernel(kAdd, g.dtype());
   auto bytes = static_cast<size_t>(width * size_of(g.dtype()));
   LongWork work(static_cast<double>(table.numel() + g.numel()) * 0.2);
   parallel(a.rows, 65536 / static_cast<int64_t>(bytes + 1) + 1, [&](int64_t begin, int64_t end) {

@@ -26,7 +26,7 @@ Tensor selu(const Tensor& input);
 Tensor celu(const Tensor& input, double alpha = 1.0);
 
 // adam.cpp
-void _fused_adam_(Tensors params, Tensors grads, Tensors exp_avgs, Tensors exp_avg_sqs, Tensors max_exp_avg_sqs, Tensors steps, double lr, double beta1, double beta2, double eps, double weight_decay, bool amsgrad, bool maximize, bool decoupled);
+void _fused_adam_(Tensors params, Tensors grads, Tensors exp_avgs, Tensors exp_avg_sqs, Tensors max_exp_avg_sqs, Tensors steps, const Tensor& lr, double beta1, double beta2, double eps, double weight_decay, bool amsgrad, bool maximize, bool decoupled);
 
 // advanced_index.cpp
 Tensor index(const Tensor& input, Tensors indices);
@@ -71,7 +71,8 @@ Tensor addcdiv(const Tensor& input, const Tensor& tensor1, const Tensor& tensor2
 Tensor lerp(const Tensor& input, const Tensor& end, const Tensor& weight);
 
 // clip_grad.cpp
-Tensor _clip_grad_norm_(Tensors grads, double max_norm, double norm_type = 2.0);
+Tensor _total_norm(Tensors tensors, double norm_type = 2.0, bool error_if_nonfinite = false);
+Tensor _clip_grad_norm_(Tensors grads, double max_norm, double norm_type = 2.0, bool error_if_nonfinite = false);
 
 // compare.cpp
 Tensor eq(const Tensor& input, const Tensor& other);
@@ -286,6 +287,7 @@ Tensor multinomial(const Tensor& input, int64_t num_samples, bool replacement = 
 // scan.cpp
 Tensor cumsum(const Tensor& input, int64_t dim, OptDType dtype = {});
 Tensor cumprod(const Tensor& input, int64_t dim, OptDType dtype = {});
+Tensor logcumsumexp(const Tensor& input, int64_t dim);
 std::tuple<Tensor, Tensor> cummax(const Tensor& input, int64_t dim);
 std::tuple<Tensor, Tensor> cummin(const Tensor& input, int64_t dim);
 Tensor diff(const Tensor& input, int64_t n = 1, int64_t dim = -1, const Tensor& prepend = {}, const Tensor& append = {});
@@ -314,7 +316,7 @@ Tensor clamp_max(const Tensor& input, const Tensor& max);
 Tensor nan_to_num(const Tensor& input, OptDouble nan = {}, OptDouble posinf = {}, OptDouble neginf = {});
 
 // sgd.cpp
-void _fused_sgd_(Tensors params, Tensors grads, Tensors momentum_buffers, double lr, double momentum, double dampening, double weight_decay, bool nesterov, bool maximize, bool first);
+void _fused_sgd_(Tensors params, Tensors grads, Tensors momentum_buffers, const Tensor& lr, double momentum, double dampening, double weight_decay, bool nesterov, bool maximize, bool first);
 
 // soft_cross_entropy.cpp
 Tensor cross_entropy(const Tensor& input, const Tensor& target, const Tensor& weight = {}, OptBool size_average = {}, int64_t ignore_index = -100, OptBool reduce = {}, std::string_view reduction = "mean", double label_smoothing = 0.0);
@@ -332,8 +334,18 @@ std::tuple<Tensor, Tensor> topk(const Tensor& input, int64_t k, int64_t dim = -1
 std::tuple<Tensor, Tensor> kthvalue(const Tensor& input, int64_t k, int64_t dim = -1, bool keepdim = false);
 Tensor median(const Tensor& input);
 std::tuple<Tensor, Tensor> median(const Tensor& input, int64_t dim, bool keepdim = false);
+std::tuple<Tensor, Tensor> mode(const Tensor& input, int64_t dim = -1, bool keepdim = false);
 Tensor nanmedian(const Tensor& input);
 std::tuple<Tensor, Tensor> nanmedian(const Tensor& input, int64_t dim, bool keepdim = false);
+
+// special.cpp
+Tensor asinh(const Tensor& input);
+Tensor acosh(const Tensor& input);
+Tensor atanh(const Tensor& input);
+Tensor atan2(const Tensor& input, const Tensor& other);
+Tensor erfinv(const Tensor& input);
+Tensor logaddexp(const Tensor& input, const Tensor& other);
+Tensor logaddexp2(const Tensor& input, const Tensor& other);
 
 // split.cpp
 std::vector<Tensor> split(const Tensor& tensor, int64_t split_size, int64_t dim = 0);
@@ -352,7 +364,7 @@ std::vector<Tensor> unbind(const Tensor& input, int64_t dim = 0);
 
 // statistics.cpp
 Tensor var(const Tensor& input, OptInts dim = {}, OptDouble correction = {}, bool keepdim = false, OptBool unbiased = {});
-Tensor std(const Tensor& input, OptInts dim = {}, OptDouble correction = {}, bool keepdim = false, OptBool unbiased = {});
+Tensor var(const Tensor& input, OptInts dim, bool unbiased, bool keepdim = false);
 std::tuple<Tensor, Tensor> var_mean(const Tensor& input, OptInts dim = {}, OptDouble correction = {}, bool keepdim = false, OptBool unbiased = {});
 std::tuple<Tensor, Tensor> std_mean(const Tensor& input, OptInts dim = {}, OptDouble correction = {}, bool keepdim = false, OptBool unbiased = {});
 Tensor norm(const Tensor& input, OptDouble p = 2, OptInts dim = {}, bool keepdim = false, OptDType dtype = {});

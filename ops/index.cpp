@@ -26,8 +26,6 @@ bool neighbours(const Dims& dims) {
 bool indexed(const Dims& dims, int64_t d) {
   return std::ranges::find(Ints(dims), d) != Ints(dims).end();
 }
-Ints shape_of(const Tensor& t) { return t.sizes(); }
-Ints shape_of(const Type& t) { return t.shape; }
 
 template <class T>
 Shape index_space(const char* op, std::span<const T> indices) {

@@ -1,5 +1,6 @@
 #include "ops/inplace.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "ops/functions.h"
@@ -53,6 +54,29 @@ Tensor apply_into(const Tensor& self, const OpDef& op, const void* attrs, Tensor
   Tensor out = self;
   apply(op, attrs, in, {&out, 1});
   return self;
+}
+
+namespace {
+
+bool any_write_is_tracked(Tensors targets, Tensors in) {
+  for (const Tensor& t : targets)
+    if (write_is_tracked(t, {})) return true;
+  if (!thread_state().grad_enabled) return false;
+  return std::ranges::any_of(in, [](const Tensor& t) { return t.defined() && tracks_gradient(t); });
+}
+
+}  // namespace
+
+void apply_onto(Tensors targets, const OpDef& op, const void* attrs, Tensors in) {
+  if (any_write_is_tracked(targets, in)) {
+    std::vector<Tensor> out(targets.size());
+    apply(op, attrs, in, out);
+    for (size_t i = 0; i < targets.size(); ++i) assign(targets[i], out[i]);
+    return;
+  }
+  for (const Tensor& t : targets) begin_write(t.storage());
+  // A defined output is written, its handle is not.
+  apply(op, attrs, in, {const_cast<Tensor*>(targets.data()), targets.size()});
 }
 
 }  // namespace fluxion

@@ -183,6 +183,47 @@ Tensor checked_classes(const char* op, const Tensor& target, int64_t classes,
   return result.defined() ? result : t;
 }
 
+namespace {
+
+struct ClassesAttrs {
+  int64_t classes, ignore_index;
+};
+constexpr Field kClassesFields[] = {
+    {"classes", FieldKind::integer, offsetof(ClassesAttrs, classes), "number of classes"},
+    {"ignore_index", FieldKind::integer, offsetof(ClassesAttrs, ignore_index),
+     "the one other value that is allowed"}};
+
+}  // namespace
+
+/// A primitive, because a cast has no value that it refuses.
+constinit OpDef kClassTargets{
+    .name = "class_targets",
+    .doc = "Class indices as int64, -1 where they are ignore_index; raises for others outside of [0, classes).",
+    .space = Space::elementwise,
+    .attr_bytes = sizeof(ClassesAttrs),
+    .fields = kClassesFields,
+    .infer =
+        [](const TypeRule& t) {
+          require(t, !is_floating(t.in[0].dtype), "class indices must be integers");
+          t.out[0] = {DType::i64, false, t.in[0].shape};
+        },
+    .eval =
+        [](const Eval& e) {
+          const auto& a = e.attrs<ClassesAttrs>();
+          Tensor t = checked_classes("nll_loss", e.in[0], a.classes, a.ignore_index);
+          ensure(e.out[0], e.in[0].sizes(), DType::i64);
+          copy_elements(t, e.out[0]);
+        },
+    .cost = cheap_cost,
+    .samples =
+        [](const OpDef&, SampleSink& sink) {
+          ClassesAttrs a{3, -100};
+          for (DType t : {DType::i64, DType::u8}) {
+            const SampleSink::Input in[] = {{Shape{3, 5}, t, 0, 2}};
+            sink.add(in, &a, sizeof a);
+          }
+        }};
+
 Tensor reduced(const Tensor& values, Reduction r) {
   return r == kReduceNone ? values : r == kReduceMean ? mean(values) : sum(values);
 }
@@ -255,7 +296,7 @@ Tensor nll_loss(const Tensor& input, const Tensor& target, const Tensor& weight,
         "{}: for input of shape {} the target must be class indices of shape {}, got {} of shape {}",
         op, shape_text(input.sizes()), shape_text(wanted), name(target.dtype()),
         shape_text(target.sizes()));
-  Tensor t = checked_classes(op, target, classes, ignore_index);
+  Tensor t = apply(kClassTargets, ClassesAttrs{classes, ignore_index}, {target});
   Tensor counted = ge(t, Scalar(0).tensor()), safe = where(counted, t, Scalar(0).tensor());
   Tensor zero = zeros({}, input.dtype()),
          values = neg(squeeze(gather(input, dim, unsqueeze(safe, dim)), OptInts(Ints(&dim, 1))));
@@ -268,7 +309,7 @@ Tensor nll_loss(const Tensor& input, const Tensor& target, const Tensor& weight,
 
 namespace {
 
-OpDef* const kOps[] = {&kMseLoss, &kMseLossBackward};
+OpDef* const kOps[] = {&kMseLoss, &kMseLossBackward, &kClassTargets};
 
 const Function kFunctions[] = {
     {"mse_loss(Tensor input, Tensor target, bool? size_average=None, bool? reduce=None, str reduction='mean', Tensor? weight=None) -> Tensor",

@@ -1,11 +1,73 @@
 // Class numbers: as rows of zeros with a one, and counted.
 #include "base/checked.h"
+#include "ops/apply.h"
 #include "ops/copy.h"
+#include "ops/elementwise.h"
 #include "ops/functions.h"
 #include "ops/index.h"
+#include "ops/requirements.h"
 #include "ops/scatter.h"
 
 namespace fluxion {
+
+namespace {
+
+struct OneHotAttrs {
+  int64_t classes;
+};
+constexpr Field kOneHotFields[] = {
+    {"classes", FieldKind::integer, offsetof(OneHotAttrs, classes), "length of the new last dim"}};
+
+Shape one_hot_shape(Ints classes, const OneHotAttrs& a) {
+  Shape shape(classes);
+  shape.push_back(a.classes);
+  return shape;
+}
+
+Tensor rows_of_zeros_with_a_one(const Tensor& classes, const OneHotAttrs& a) {
+  return scatter_into_zeros(one_hot_shape(classes.sizes(), a), classes.dim(),
+                            unsqueeze(classes, -1), scalar(int64_t{1}, DType::i64));
+}
+
+void eval_one_hot(const Eval& e) {
+  const auto& a = e.attrs<OneHotAttrs>();
+  if (e.in[0].numel()) {
+    int64_t low = amin(e.in[0]).item_int(), high = amax(e.in[0]).item_int();
+    if (low < 0) fail(ErrorKind::runtime, "one_hot: classes must not be negative, got {}", low);
+    if (high >= a.classes)
+      fail(ErrorKind::runtime, "one_hot: class {} needs num_classes > {}, got {}", high, high,
+           a.classes);
+  }
+  deliver(e.out[0], rows_of_zeros_with_a_one(e.in[0], a), DType::i64);
+}
+
+}  // namespace
+
+constinit OpDef kOneHot{
+    .name = "one_hot",
+    .doc = "Zeros with a 1 at the class number along a new last dim; raises for other classes.",
+    .round = Round::fused,
+    .attr_bytes = sizeof(OneHotAttrs),
+    .fields = kOneHotFields,
+    .infer =
+        [](const TypeRule& t) {
+          require_indices(t, 0);
+          require(t, t.attrs<OneHotAttrs>().classes > 0 && moderate(t.attrs<OneHotAttrs>().classes),
+                  "there must be classes");
+          t.out[0] = {DType::i64, false, one_hot_shape(t.in[0].shape, t.attrs<OneHotAttrs>())};
+        },
+    .eval = eval_one_hot,
+    .composite =
+        [](const Eval& e) { e.out[0] = rows_of_zeros_with_a_one(e.in[0], e.attrs<OneHotAttrs>()); },
+    .cost = cheap_cost,
+    .samples =
+        [](const OpDef&, SampleSink& sink) {
+          OneHotAttrs a{4};
+          for (DType t : {DType::i64, DType::i32}) {
+            const SampleSink::Input in[] = {{Shape{3, 5}, t, 0, 3}};
+            sink.add(in, &a, sizeof a);
+          }
+        }};
 
 Tensor one_hot(const Tensor& classes, int64_t num_classes) {
   check_index_dtype("one_hot", classes);
@@ -15,18 +77,8 @@ Tensor one_hot(const Tensor& classes, int64_t num_classes) {
          num_classes);
   if (classes.numel() == 0 && num_classes < 0)
     fail(ErrorKind::runtime, "one_hot: num_classes must be given for a tensor without elements");
-  if (classes.numel()) {
-    int64_t low = amin(classes).item_int(), high = amax(classes).item_int();
-    if (low < 0) fail(ErrorKind::runtime, "one_hot: classes must not be negative, got {}", low);
-    if (num_classes < 0) num_classes = checked_add(high, 1);
-    if (high >= num_classes)
-      fail(ErrorKind::runtime, "one_hot: class {} needs num_classes > {}, got {}", high, high,
-           num_classes);
-  }
-  Shape shape(classes.sizes());
-  shape.push_back(num_classes);
-  return scatter_into_zeros(shape, classes.dim(), unsqueeze(classes, -1),
-                            scalar(int64_t{1}, DType::i64));
+  if (num_classes < 0) num_classes = checked_add(std::max<int64_t>(amax(classes).item_int(), 0), 1);
+  return apply(kOneHot, OneHotAttrs{num_classes}, {classes});
 }
 
 Tensor bincount(const Tensor& x, const Tensor& weights, int64_t minlength) {
@@ -51,6 +103,8 @@ Tensor bincount(const Tensor& x, const Tensor& weights, int64_t minlength) {
 
 namespace {
 
+OpDef* const kOps[] = {&kOneHot};
+
 const Function kFunctions[] = {
     {"bincount(Tensor input, Tensor? weights=None, int minlength=0) -> Tensor",
      "How often each number from 0 on occurs; with weights, the sum of theirs.",
@@ -63,6 +117,6 @@ const Function kFunctions[] = {
 }  // namespace
 
 extern const OpFile one_hot_ops;
-const OpFile one_hot_ops{{}, kFunctions};
+const OpFile one_hot_ops{kOps, kFunctions};
 
 }  // namespace fluxion

@@ -23,6 +23,8 @@ struct Type {
   Shape shape;
 };
 Type type_of(const Tensor& t);
+inline Ints shape_of(const Tensor& t) { return t.sizes(); }
+inline Ints shape_of(const Type& t) { return t.shape; }
 
 /// An integer list inside an attribute POD.
 struct Dims {
@@ -140,14 +142,16 @@ struct OpDef {
   const char* name;
   const char* doc;
   uint16_t version = 1;
-  uint16_t id = 0;     // position in ops/table.cpp; set when the table is first used
-  uint8_t inputs = 1;  // 255: any number
-  uint8_t outputs = 1;
+  uint16_t id = 0;      // position in ops/table.cpp; set when the table is first used
+  uint8_t inputs = 1;   // 255: any number
+  uint8_t outputs = 1;  // where the number varies: the most, or 255 for any; see outputs_of
   bool view = false;      // the result aliases the first input
   bool in_place = false;  // a result may be the memory of an operand of the same geometry
   Round round = Round::node;
   Space space = Space::opaque;
   Promotion promotion = Promotion::none;
+  bool wide_numbers =
+      false;  // elementwise: halves meet a number as it is in f32, not rounded to half first
   uint16_t attr_bytes = 0;
   std::span<const Field> fields = {};
 
@@ -158,10 +162,17 @@ struct OpDef {
   void (*scalar)(loops::Body&) = nullptr;    // elementwise: the scalar body
   void (*composite)(const Eval&) = nullptr;  // composites: the meaning in other ops
   void (*kernels)(const OpDef&, KernelSink&) = nullptr;
-  double (*cost)(std::span<const Type>, const void* attrs) = nullptr;  // flops-like units
+  /// In elements of a cheap elementwise op, each about kCheapNanoseconds. Decides about threads.
+  double (*cost)(std::span<const Type>, const void* attrs) = nullptr;
   void (*samples)(const OpDef&, SampleSink&) = nullptr;
   double max_ulp = 0;  // 0: exact or inherited from its parts
+  size_t (*count_outputs)(size_t inputs, const void* attrs) = nullptr;
 };
+inline constexpr double kCheapNanoseconds = 0.2;
+
+inline size_t outputs_of(const OpDef& op, size_t inputs, const void* attrs) {
+  return op.count_outputs ? op.count_outputs(inputs, attrs) : op.outputs;
+}
 
 /// All ops, in table order. Adding an op is one file and one line in ops/table.cpp.
 std::span<OpDef* const> op_table();

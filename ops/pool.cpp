@@ -61,12 +61,6 @@ Tensor computed(const Tensor& x) {
   return dense(to_dtype(x, compute_dtype(x.dtype())));
 }
 
-void deliver(Tensor& to, const Tensor& result, DType dtype) {
-  NoGrad plain;
-  if (to.defined()) copy_elements(result, to);
-  else to = to_dtype(result, dtype);
-}
-
 Shape pooled(const PoolAttrs& a, Ints x) { return Shape{x[0], x[1], a.oh, a.ow}; }
 
 void eval_max(const Eval& e) {

@@ -1,5 +1,6 @@
 // Random tensors: uniform, normal, integers and coin flips.
 #include "ops/random.h"
+#include "tensor/thread_state.h"
 
 #include <cmath>
 
@@ -99,7 +100,10 @@ void eval_normal(const Eval& e) {
   d.deliver();
 }
 void eval_bernoulli(const Eval& e) {
+  NoGrad plain;
   Tensor p = dense(e.in[0]);
+  if (p.numel() && !all(logical_and(ge(p, number(0)), le(p, number(1)))).item_int())
+    fail(ErrorKind::runtime, "bernoulli: probabilities must be between 0 and 1");
   Destination d(e.out[0], p.sizes(), p.dtype());
   run_random({e.op, p.dtype(), uniform_streams(p.dtype()), e.in[1], {&p, &d.dense()}});
   d.deliver();
@@ -333,10 +337,14 @@ Tensor randint_like(const Tensor& x, int64_t high, OptDType dtype) {
 
 Tensor normal(const Tensor& mean, const Tensor& std, OptInts size, Generator* generator,
               OptDType dtype) {
-  if (size) {
+  if (size && mean.has(kNumber) && std.has(kNumber)) {
     check_std("normal", std.item());
     return draw(kNormal, "normal", *size, mean.item(), std.item(), dtype.value_or(default_dtype()),
                 generator);
+  }
+  if (size) {
+    Tensor plain = draw(kNormal, "normal", *size, 0, 1, dtype.value_or(default_dtype()), generator);
+    return to_dtype(add(mul(plain, std), mean), plain.dtype());
   }
   Tensor scaled =
       add(zeros(mean.sizes(), is_floating(mean.dtype()) ? mean.dtype() : default_dtype()),
@@ -349,9 +357,6 @@ Tensor bernoulli(const Tensor& input, OptDouble p, Generator* generator) {
   Tensor probability =
       p ? full(input.sizes(), *p, check_floating("bernoulli", input.dtype())) : input;
   check_floating("bernoulli", probability.dtype());
-  if (probability.numel() &&
-      !all(logical_and(ge(probability, number(0)), le(probability, number(1)))).item_int())
-    fail(ErrorKind::runtime, "bernoulli: probabilities must be between 0 and 1");
   return apply(kBernoulli, {probability, next_state(generator)});
 }
 

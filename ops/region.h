@@ -18,7 +18,7 @@ struct Embedding {
   Dims base_sizes;
   Region region;
 };
-/// The region of a row-major tensor of shape `base` that a view with `like`'s geometry would cover.
+/// Zeros of shape `base`, with `value` where a view of its shape with these strides and this offset lies.
 Tensor embed(const Tensor& value, Ints base, Ints strides, int64_t offset);
 
 extern OpDef kEmbedRegion;  // (value) -> zeros with value added in the region

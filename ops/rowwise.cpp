@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "ops/copy.h"
+#include "ops/elementwise.h"
 #include "ops/functions.h"
 #include "ops/kernel_sink.h"
 #include "ops/program_operands.h"
@@ -138,8 +139,7 @@ class RowRun {
 
   /// total = 0 + first row + second row ...
   static void add_up(const Tensor& partials, const Tensor& total) {
-    static const OpDef& addition = *find_op("add");
-    kernels::Kernel add_rows = require_kernel(addition, total.dtype());
+    kernels::Kernel add_rows = require_kernel(kAdd, total.dtype());
     int64_t n = total.numel();
     std::memset(total.data(), 0, static_cast<size_t>(total.nbytes()));
     for (int64_t c = 0; c < partials.size(0); ++c) {

@@ -17,8 +17,6 @@ using kernels::Combine;
 
 namespace {
 
-Tensor at_least_1d(const char* op, const Tensor& t) { return t.dim(op) ? t : reshape(t, Shape{1}); }
-
 /// An axis and an index that fit: as many dims as x, and no longer than it in the other dims.
 struct Along {
   Tensor x, index;

@@ -1,6 +1,7 @@
 // Sums, products, extrema over dims.
 #include "ops/copy.h"
 #include "ops/elementwise.h"
+#include "ops/expr.h"
 #include "ops/functions.h"
 #include "ops/kernel_sink.h"
 #include "ops/promotion.h"
@@ -187,7 +188,8 @@ constinit OpDef kMean =
               [](const Eval& e) {
                 const auto& a = e.attrs<ReduceAttrs>();
                 double n = static_cast<double>(reduced_count(e.in[0].sizes(), a));
-                e.out[0] = div(sum(e.in[0], Ints(a.dims), a.keepdim != 0), number(n));
+                Tensor total = sum(widen(e.in[0]), Ints(a.dims), a.keepdim != 0);
+                e.out[0] = rounded(div(total, number(n)), e.in[0].dtype());
               }});
 
 namespace {

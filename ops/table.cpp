@@ -19,6 +19,7 @@ namespace fluxion {
   X(statistics_ops)         \
   X(arg_reduce_ops)         \
   X(index_ops)              \
+  X(fit_ops)                \
   X(advanced_index_ops)     \
   X(index_dim_ops)          \
   X(gather_ops)             \

@@ -116,10 +116,7 @@ constexpr Field kSelectFields[] = {
     {"dim", FieldKind::integer, offsetof(SelectAttrs, dim), "removed dim"},
     {"index", FieldKind::integer, offsetof(SelectAttrs, index), "position in it"}};
 
-void deliver(const Eval& e, Tensor view) {
-  if (e.out[0].defined()) copy_elements(view, e.out[0]);
-  else e.out[0] = std::move(view);
-}
+void deliver(const Eval& e, const Tensor& view) { deliver(e.out[0], view, view.dtype()); }
 
 void infer_shape(const TypeRule& t) {
   t.out[0] = {t.in[0].dtype, t.in[0].weak, Shape(t.attrs<ShapeAttrs>().shape)};

@@ -11,12 +11,16 @@
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <thread>
+#include <vector>
 
 #include "base/error.h"
 #include "tensor/fork.h"
+#include "tensor/split_loops.h"
 #include "tensor/thread_state.h"
 #include "tensor/uninterrupted.h"
 
@@ -68,6 +72,26 @@ void run_serially(int64_t n, FunctionRef<void(int64_t, int64_t)> fn) {
   fn(0, n);
 }
 
+/// Every chunk on a thread of its own, the first on the caller's: slow, but no chunk waits for another's thread.
+void run_on_threads(int64_t chunks, FunctionRef<void(int64_t)> body) {
+  std::exception_ptr error;
+  std::mutex mutex;
+  auto guarded = [&](int64_t i) {
+    try {
+      body(i);
+    } catch (...) {
+      std::lock_guard lock(mutex);
+      error = std::current_exception();
+    }
+  };
+  {
+    std::vector<std::jthread> threads;
+    for (int64_t i = 1; i < chunks; ++i) threads.emplace_back(guarded, i);
+    guarded(0);
+  }
+  if (error) std::rethrow_exception(error);
+}
+
 std::atomic<void* (*)()> long_work_begin{nullptr};
 std::atomic<void (*)(void*)> long_work_end{nullptr};
 
@@ -75,21 +99,30 @@ std::atomic<void (*)(void*)> long_work_end{nullptr};
 
 void parallel(int64_t n, int64_t grain, FunctionRef<void(int64_t, int64_t)> fn) {
   if (n <= 0) return;
-  const int64_t most = n / std::max<int64_t>(grain, 1);
+  SplitLoops* test = SplitLoops::active();
+  const int64_t most = n / std::max<int64_t>(test ? 1 : grain, 1);
   if (most < 2 || thread_state().in_parallel || detail::in_forked_child())
     return run_serially(n, fn);
   const int64_t chunks = std::min<int64_t>(most, num_threads());
   if (chunks < 2) return run_serially(n, fn);
   const int64_t each = n / chunks, extra = n % chunks;
+  const ThreadState* caller = &thread_state();
+  if (test) ++test->split;
   auto body = [&](int64_t i) {
     FloatEnvironment environment;
     Override<bool> inside(thread_state().in_parallel, true);
+    if (test && &thread_state() != caller) ++test->foreign;
     const int64_t begin = i * each + std::min(i, extra);
     fn(begin, begin + each + (i < extra));
   };
+  if (test) return run_on_threads(chunks, body);
   arenas().current().execute(
       [&] { tbb::parallel_for(int64_t{0}, chunks, body, tbb::static_partitioner{}); });
 }
+
+std::atomic<SplitLoops*> SplitLoops::active_{nullptr};
+SplitLoops::SplitLoops() { active_.store(this, std::memory_order_release); }
+SplitLoops::~SplitLoops() { active_.store(nullptr, std::memory_order_release); }
 
 int num_threads() { return arenas().threads(); }
 

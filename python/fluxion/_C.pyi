@@ -117,6 +117,10 @@ class _min(NamedTuple):
     values: Tensor
     indices: Tensor
 
+class _mode(NamedTuple):
+    values: Tensor
+    indices: Tensor
+
 class _nanmedian(NamedTuple):
     values: Tensor
     indices: Tensor
@@ -293,6 +297,10 @@ class Tensor:
         """The arccosine in radians; NaN outside [-1, 1]."""
     def acos_(self) -> Tensor:
         """acos, in place."""
+    def acosh(self, *, out: Tensor | None = None) -> Tensor:
+        """The inverse hyperbolic cosine; NaN below 1."""
+    def acosh_(self) -> Tensor:
+        """acosh, in place."""
     def add(self, other: Tensor | _Number, *, alpha: _Number = 1, out: Tensor | None = None) -> Tensor:
         """input + alpha * other, broadcast and promoted."""
     def add_(self, other: Tensor | _Number, *, alpha: _Number = 1) -> Tensor:
@@ -343,10 +351,22 @@ class Tensor:
         """The arcsine in radians; NaN outside [-1, 1]."""
     def asin_(self) -> Tensor:
         """asin, in place."""
+    def asinh(self, *, out: Tensor | None = None) -> Tensor:
+        """The inverse hyperbolic sine."""
+    def asinh_(self) -> Tensor:
+        """asinh, in place."""
     def atan(self, *, out: Tensor | None = None) -> Tensor:
         """The arctangent in radians."""
+    def atan2(self, other: Tensor, *, out: Tensor | None = None) -> Tensor:
+        """The angle of the point (other, input) in radians, in [-pi, pi]."""
+    def atan2_(self, other: Tensor) -> Tensor:
+        """atan2, in place."""
     def atan_(self) -> Tensor:
         """atan, in place."""
+    def atanh(self, *, out: Tensor | None = None) -> Tensor:
+        """The inverse hyperbolic tangent; NaN outside [-1, 1]."""
+    def atanh_(self) -> Tensor:
+        """atanh, in place."""
     def backward(self, gradient: Tensor | None = None, retain_graph: _bool | None = None, create_graph: _bool = False, inputs: Any = None) -> None:
         """Accumulates the gradient of this tensor into .grad of every leaf (or of `inputs`)."""
     def baddbmm(self, batch1: Tensor, batch2: Tensor, *, beta: _Number = 1, alpha: _Number = 1, out: Tensor | None = None) -> Tensor:
@@ -503,6 +523,10 @@ class Tensor:
         """1 - erf(x), accurate for large x."""
     def erfc_(self) -> Tensor:
         """erfc, in place."""
+    def erfinv(self, *, out: Tensor | None = None) -> Tensor:
+        """The inverse of the error function; NaN outside [-1, 1]."""
+    def erfinv_(self) -> Tensor:
+        """erfinv, in place."""
     def exp(self, *, out: Tensor | None = None) -> Tensor:
         """e to the power of every element."""
     def exp2(self, *, out: Tensor | None = None) -> Tensor:
@@ -667,6 +691,12 @@ class Tensor:
         """log, in place."""
     def log_softmax(self, dim: _int, dtype: _dtype | None = None) -> Tensor:
         """log(softmax(x)) along dim."""
+    def logaddexp(self, other: Tensor, *, out: Tensor | None = None) -> Tensor:
+        """log(exp(input) + exp(other)) without overflow."""
+    def logaddexp2(self, other: Tensor, *, out: Tensor | None = None) -> Tensor:
+        """log2(2^input + 2^other) without overflow."""
+    def logcumsumexp(self, dim: _int, *, out: Tensor | None = None) -> Tensor:
+        """The logarithm of the running sum of exponentials along a dim, in order."""
     def logical_and(self, other: Tensor, *, out: Tensor | None = None) -> Tensor:
         """Whether both elements are nonzero."""
     def logical_and_(self, other: Tensor) -> Tensor:
@@ -735,6 +765,8 @@ class Tensor:
         """The smaller of each pair; NaN wins."""
     def mm(self, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
         """The product of two matrices."""
+    def mode(self, dim: _int = -1, keepdim: _bool = False, *, out: tuple[Tensor, ...] | None = None) -> _mode:
+        """The most frequent element along a dim (the least of several) and its last place."""
     def moveaxis(self, source: _int | Sequence[_int], destination: _int | Sequence[_int]) -> Tensor:
         """movedim."""
     def movedim(self, source: _int | Sequence[_int], destination: _int | Sequence[_int]) -> Tensor:
@@ -955,8 +987,12 @@ class Tensor:
         """A view without (the given) dims of size 1."""
     def squeeze_(self, dim: _int | Sequence[_int] | None = None) -> Tensor:
         """squeeze of the tensor itself."""
+    @overload
     def std(self, dim: _int | Sequence[_int] | None = None, *, correction: _float | None = None, keepdim: _bool = False, unbiased: _bool | None = None, out: Tensor | None = None) -> Tensor:
         """The standard deviation, sqrt(var)."""
+    @overload
+    def std(self, dim: _int | Sequence[_int] | None, unbiased: _bool, keepdim: _bool = False, *, out: Tensor | None = None) -> Tensor:
+        """The standard deviation; Bessel's correction if unbiased."""
     def storage_offset(self) -> _int:
         """The position of the first element in the memory, in elements."""
     def stride(self, dim: _int | None = None) -> tuple[_int, ...] | _int:
@@ -1052,8 +1088,12 @@ class Tensor:
         """A view with a dim of size 1 inserted."""
     def unsqueeze_(self, dim: _int) -> Tensor:
         """unsqueeze of the tensor itself."""
+    @overload
     def var(self, dim: _int | Sequence[_int] | None = None, *, correction: _float | None = None, keepdim: _bool = False, unbiased: _bool | None = None, out: Tensor | None = None) -> Tensor:
         """The variance over dims; correction 1 by default (Bessel)."""
+    @overload
+    def var(self, dim: _int | Sequence[_int] | None, unbiased: _bool, keepdim: _bool = False, *, out: Tensor | None = None) -> Tensor:
+        """The variance over dims; Bessel's correction if unbiased."""
     @overload
     def view(self, *size: _int | Sequence[_int]) -> Tensor:
         """The same memory under another shape; raises if that needs a copy."""
@@ -1075,7 +1115,7 @@ def _all_tensors(args: Any, grad: _bool) -> _bool:
     """Whether a tuple holds nothing but tensors, gradients are as given, and no recorder runs."""
 def _backward(tensors: Sequence[Tensor], gradients: Any, retain_graph: _bool, create_graph: _bool, inputs: Sequence[Tensor]) -> None:
     """See autograd.backward."""
-def _clip_grad_norm_(grads: Sequence[Tensor], max_norm: _float, norm_type: _float = 2.0) -> Tensor:
+def _clip_grad_norm_(grads: Sequence[Tensor], max_norm: _float, norm_type: _float = 2.0, error_if_nonfinite: _bool = False) -> Tensor:
     """Scales gradients in place so that their total norm is at most max_norm; returns the norm they had."""
 def _empty_cache() -> None:
     """Returns cached memory to the system."""
@@ -1083,9 +1123,9 @@ def _file_image(tensors: Any, metadata: Any) -> Any:
     """The safetensors file of a dict of tensors, with their bytes as of now."""
 def _fma(input: Tensor, other: Tensor, addend: Tensor) -> Tensor:
     """input * other + addend in one rounding."""
-def _fused_adam_(params: Sequence[Tensor], grads: Sequence[Tensor], exp_avgs: Sequence[Tensor], exp_avg_sqs: Sequence[Tensor], max_exp_avg_sqs: Sequence[Tensor], steps: Sequence[Tensor], lr: _float, beta1: _float, beta2: _float, eps: _float, weight_decay: _float, amsgrad: _bool, maximize: _bool, decoupled: _bool) -> None:
+def _fused_adam_(params: Sequence[Tensor], grads: Sequence[Tensor], exp_avgs: Sequence[Tensor], exp_avg_sqs: Sequence[Tensor], max_exp_avg_sqs: Sequence[Tensor], steps: Sequence[Tensor], lr: Tensor | _Number, beta1: _float, beta2: _float, eps: _float, weight_decay: _float, amsgrad: _bool, maximize: _bool, decoupled: _bool) -> None:
     """One step of torch.optim.Adam (AdamW if decoupled) over all parameters, in place; counts up steps."""
-def _fused_sgd_(params: Sequence[Tensor], grads: Sequence[Tensor], momentum_buffers: Sequence[Tensor], lr: _float, momentum: _float, dampening: _float, weight_decay: _float, nesterov: _bool, maximize: _bool, first: _bool) -> None:
+def _fused_sgd_(params: Sequence[Tensor], grads: Sequence[Tensor], momentum_buffers: Sequence[Tensor], lr: Tensor | _Number, momentum: _float, dampening: _float, weight_decay: _float, nesterov: _bool, maximize: _bool, first: _bool) -> None:
     """One step of torch.optim.SGD over all parameters, in place. `first`: the buffers become the gradients."""
 def _grad(outputs: Sequence[Tensor], inputs: Sequence[Tensor], grad_outputs: Any, retain_graph: _bool, create_graph: _bool, allow_unused: _bool) -> tuple[Any, ...]:
     """See autograd.grad."""
@@ -1119,6 +1159,8 @@ def _snapshot_bytes_copied() -> _int:
     """Bytes that in-place writes had to copy for saved tensors."""
 def _to_dtype(input: Tensor, dtype: _dtype) -> Tensor:
     """The tensor itself if it has that dtype, else a converted copy."""
+def _total_norm(tensors: Sequence[Tensor], norm_type: _float = 2.0, error_if_nonfinite: _bool = False) -> Tensor:
+    """The p-norm of all elements of all tensors, in the dtype of the first."""
 def _unpack(saved: Any, node: Any) -> Tensor:
     """The value of a saved tensor."""
 def _use_generator(generator: Any) -> None:
@@ -1131,6 +1173,8 @@ def absolute(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """abs."""
 def acos(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The arccosine in radians; NaN outside [-1, 1]."""
+def acosh(input: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """The inverse hyperbolic cosine; NaN below 1."""
 def add(input: Tensor | _Number, other: Tensor | _Number, *, alpha: _Number = 1, out: Tensor | None = None) -> Tensor:
     """input + alpha * other, broadcast and promoted."""
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: _Number = 1, out: Tensor | None = None) -> Tensor:
@@ -1177,8 +1221,14 @@ def asarray(obj: Any, *, dtype: _dtype | None = None, device: Any = None, copy: 
     """Like as_tensor; copy=True always copies, copy=False raises where a copy is needed."""
 def asin(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The arcsine in radians; NaN outside [-1, 1]."""
+def asinh(input: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """The inverse hyperbolic sine."""
 def atan(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The arctangent in radians."""
+def atan2(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """The angle of the point (other, input) in radians, in [-pi, pi]."""
+def atanh(input: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """The inverse hyperbolic tangent; NaN outside [-1, 1]."""
 def atleast_1d(input: Tensor) -> Tensor:
     """A 0-dim tensor as one element along one dim."""
 def atleast_2d(input: Tensor) -> Tensor:
@@ -1321,6 +1371,8 @@ def erf(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The error function 2/sqrt(pi) * integral of exp(-t^2) from 0 to x."""
 def erfc(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """1 - erf(x), accurate for large x."""
+def erfinv(input: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """The inverse of the error function; NaN outside [-1, 1]."""
 def exp(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """e to the power of every element."""
 def exp2(input: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -1475,6 +1527,12 @@ def log2(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The logarithm to base 2."""
 def log_softmax(input: Tensor, dim: _int, dtype: _dtype | None = None) -> Tensor:
     """log(softmax(x)) along dim."""
+def logaddexp(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """log(exp(input) + exp(other)) without overflow."""
+def logaddexp2(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """log2(2^input + 2^other) without overflow."""
+def logcumsumexp(input: Tensor, dim: _int, *, out: Tensor | None = None) -> Tensor:
+    """The logarithm of the running sum of exponentials along a dim, in order."""
 def logical_and(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Whether both elements are nonzero."""
 def logical_not(input: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -1543,6 +1601,8 @@ def mish(input: Tensor) -> Tensor:
     """x * tanh(softplus(x))."""
 def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The product of two matrices."""
+def mode(input: Tensor, dim: _int = -1, keepdim: _bool = False, *, out: tuple[Tensor, ...] | None = None) -> _mode:
+    """The most frequent element along a dim (the least of several) and its last place."""
 def moveaxis(input: Tensor, source: _int | Sequence[_int], destination: _int | Sequence[_int]) -> Tensor:
     """movedim."""
 def movedim(input: Tensor, source: _int | Sequence[_int], destination: _int | Sequence[_int]) -> Tensor:
@@ -1744,8 +1804,12 @@ def squeeze(input: Tensor, dim: _int | Sequence[_int] | None = None) -> Tensor:
     """A view without (the given) dims of size 1."""
 def stack(tensors: Sequence[Tensor], dim: _int = 0, *, out: Tensor | None = None) -> Tensor:
     """Tensors of one shape joined along a new dim."""
+@overload
 def std(input: Tensor, dim: _int | Sequence[_int] | None = None, *, correction: _float | None = None, keepdim: _bool = False, unbiased: _bool | None = None, out: Tensor | None = None) -> Tensor:
     """The standard deviation, sqrt(var)."""
+@overload
+def std(input: Tensor, dim: _int | Sequence[_int] | None, unbiased: _bool, keepdim: _bool = False, *, out: Tensor | None = None) -> Tensor:
+    """The standard deviation; Bessel's correction if unbiased."""
 def std_mean(input: Tensor, dim: _int | Sequence[_int] | None = None, *, correction: _float | None = None, keepdim: _bool = False, unbiased: _bool | None = None) -> _std_mean:
     """Standard deviation and mean over dims."""
 def sub(input: Tensor | _Number, other: Tensor | _Number, *, alpha: _Number = 1, out: Tensor | None = None) -> Tensor:
@@ -1810,8 +1874,12 @@ def unique_consecutive(input: Tensor, return_inverse: _bool = False, return_coun
     """The elements (or slices of a dim) that differ from the one before; on request groups and counts."""
 def unsqueeze(input: Tensor, dim: _int) -> Tensor:
     """A view with a dim of size 1 inserted."""
+@overload
 def var(input: Tensor, dim: _int | Sequence[_int] | None = None, *, correction: _float | None = None, keepdim: _bool = False, unbiased: _bool | None = None, out: Tensor | None = None) -> Tensor:
     """The variance over dims; correction 1 by default (Bessel)."""
+@overload
+def var(input: Tensor, dim: _int | Sequence[_int] | None, unbiased: _bool, keepdim: _bool = False, *, out: Tensor | None = None) -> Tensor:
+    """The variance over dims; Bessel's correction if unbiased."""
 def var_mean(input: Tensor, dim: _int | Sequence[_int] | None = None, *, correction: _float | None = None, keepdim: _bool = False, unbiased: _bool | None = None) -> _var_mean:
     """Variance and mean over dims."""
 @overload

@@ -76,7 +76,7 @@ inline std::vector<Tensor> random_inputs(const Sample& s, uint64_t seed = 1) {
 }
 
 inline std::vector<Tensor> run(const Sample& s, std::span<const Tensor> in) {
-  std::vector<Tensor> out(s.op->outputs);
+  std::vector<Tensor> out(outputs_of(*s.op, in.size(), s.attr_data()));
   apply(*s.op, s.attr_data(), in, out);
   return out;
 }

@@ -123,12 +123,17 @@ def network():
     optimizer = fx.optim.Adam(linear.parameters(), lr=1e-3)
     y = fx.nn.functional.layer_norm(linear(x), (4,))
     fx.nn.functional.cross_entropy(y, fx.arange(20) % 4).backward()
+    norm = fx.nn.utils.clip_grad_norm_(linear.parameters(), 0.01)
+    clipped = digest(norm, linear.weight.grad, linear.bias.grad)
     optimizer.step()
+    for kind in (fx.optim.SGD, fx.optim.Adagrad, fx.optim.RMSprop):
+        kind(linear.parameters(), lr=1e-3).step()
     image = x.view(20, 1, 15, 20)
     return {
         "matmul": digest(x @ (x.t() * 0.5), fx.mv(x, x[0])),
         "forward": digest(linear(x), y),
         "conv": digest(fx.nn.functional.conv2d(image, image[:3, :, :3, :3])),
+        "clip": clipped,
         "step": digest(linear.weight.grad, linear.bias.grad, linear.weight, linear.bias),
     }
 

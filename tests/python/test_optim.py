@@ -127,6 +127,26 @@ def test_tensor_rate_is_read_at_every_step():
     assert p.item() == 0.5
 
 
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad])
+def test_tensor_rate_steps_like_a_number(kind):
+    p, q = parameter(), parameter()
+    first, second = kind([p], lr=0.125), kind([q], lr=fluxion.tensor(0.125))
+    for _ in range(3):
+        first.step(), second.step()
+    assert p.item() == q.item()
+
+
+def test_adagrad_with_decay_equals_its_formula():
+    p = parameter()
+    optimizer = optim.Adagrad([p], lr=0.5, lr_decay=0.25)
+    want, total = 1.0, 0.0
+    for step in range(4):
+        optimizer.step()
+        total += 0.25
+        want -= 0.5 / (1 + step * 0.25) * 0.5 / total**0.5
+    assert abs(p.item() - want) < 1e-6
+
+
 def test_named_parameters():
     net = nn.Linear(1, 1)
     optimizer = optim.SGD(net.named_parameters(), lr=0.1)

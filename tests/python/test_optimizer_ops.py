@@ -122,6 +122,68 @@ def test_clipping_equals_pytorch(torch, rng, norm, most):
         np.testing.assert_allclose(a.numpy(), p.grad.numpy(), rtol=2e-5, atol=1e-9)
 
 
+def adam(p, lr, steps, options=(0.9, 0.999, 1e-8, 0.1, False, False, True)):
+    grads, m, v = (
+        [fx.ones_like(x) for x in p],
+        [fx.zeros_like(x) for x in p],
+        [fx.zeros_like(x) for x in p],
+    )
+    _C._fused_adam_(p, grads, m, v, [], steps, lr, *options)
+    return bits(p[0])
+
+
+def test_the_rate_may_be_a_tensor():
+    """The same bits as a number, in any dtype that holds it; read when the step runs."""
+    want = adam([fx.ones(9)], 0.375, [fx.tensor(4.0)])
+    for rate in (fx.tensor(0.375), fx.tensor(0.375, dtype=fx.float64), fx.tensor([0.375])):
+        assert adam([fx.ones(9)], rate, [fx.tensor(4.0)]) == want
+    p = fx.ones(3)
+    _C._fused_sgd_([p], [fx.ones(3)], [], fx.tensor(0.5), 0, 0, 0, False, False, False)
+    assert p.tolist() == [0.5] * 3
+    with pytest.raises(
+        ValueError,
+        match=r"adam_step: lr must be a number or a tensor of one element, got float32 \(2,\)",
+    ):
+        adam([fx.ones(9)], fx.ones(2), [fx.tensor(4.0)])
+    with pytest.raises(
+        ValueError, match=r"_fused_adam_: steps\[0\] must hold one number, got float32 \(0,\)"
+    ):
+        adam([fx.ones(9)], 0.5, [fx.ones(0)])
+
+
+def test_a_step_refuses_memory_that_overlaps():
+    with pytest.raises(RuntimeError, match="single memory location"):
+        adam([fx.ones(1).expand(9)], 0.5, [fx.tensor(0.0)])
+
+
+def test_more_parameters_than_one_op_takes(rng):
+    many = [fx.ones(3) for _ in range(600)]
+    steps = [fx.tensor(0.0) for _ in many]
+    want = adam([fx.ones(3)], 0.5, [fx.tensor(0.0)])
+    adam(many, 0.5, steps)
+    assert {bits(p) for p in many} == {want} and {s.item() for s in steps} == {1.0}
+
+
+def test_halves_clip_with_one_rounding():
+    g = fx.tensor([3.0, 4.0], dtype=fx.bfloat16)
+    norm = _C._clip_grad_norm_([g], 1.7)
+    factor = 1.7 / (norm + 1e-6)
+    assert norm.item() == 5 and norm.dtype == fx.bfloat16
+    assert g.tolist() == (fx.tensor([3.0, 4.0]) * factor.float()).bfloat16().tolist()
+
+
+def test_a_nonfinite_norm_is_refused_before_anything_is_scaled():
+    p = fx.nn.Parameter(fx.ones(2))
+    p.grad = fx.tensor([1.0, float("inf")])
+    text = "the total norm of order 2.0 is inf; pass error_if_nonfinite=False"
+    with pytest.raises(RuntimeError, match=text):
+        fx.nn.utils.clip_grad_norm_([p], 1.0, error_if_nonfinite=True)
+    assert p.grad.tolist() == [1.0, float("inf")]
+    with pytest.raises(RuntimeError, match=text):
+        fx.nn.utils.get_total_norm([p.grad], error_if_nonfinite=True)
+    assert fx.nn.utils.clip_grad_norm_([p], 1.0).item() == float("inf")
+
+
 def test_lists_must_match():
     with pytest.raises(ValueError, match="grads must have as many tensors as params, 2, got 1"):
         _C._fused_sgd_(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fluxion import _C, Tensor, no_grad
 
-from .optimizer import Optimizer, check_not_differentiable, check_options
+from .optimizer import Optimizer, check_not_differentiable, check_options, rate_of, step_along
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ class Adagrad(Optimizer):
             grad = -grad
         if group["weight_decay"]:
             grad = grad.add(parameter, alpha=group["weight_decay"])
-        rate = float(group["lr"]) / (1 + (state["step"].item() - 1) * group["lr_decay"])
+        rate = rate_of(group)
+        if group["lr_decay"]:
+            rate = rate / (1 + (state["step"].double() - 1) * group["lr_decay"])
         total = state["sum"]
         total.addcmul_(grad, grad, value=1)
-        parameter.addcdiv_(grad, total.sqrt().add_(group["eps"]), value=-rate)
+        step_along(parameter, grad / total.sqrt().add_(group["eps"]), rate)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fluxion import _C, Tensor
 
-from .optimizer import Optimizer, check_not_differentiable, check_options
+from .optimizer import Optimizer, check_not_differentiable, check_options, rate_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Adam(Optimizer):
                     squares,
                     largest,
                     steps,
-                    float(group["lr"]),
+                    rate_of(group),
                     beta1,
                     beta2,
                     group["eps"],

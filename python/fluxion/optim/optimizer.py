@@ -317,6 +317,20 @@ def check_options(name: str, **options: float) -> None:
             raise ValueError(f"{name}: Invalid {option}: {value}; it must not be negative")
 
 
+def rate_of(group: dict[str, Any]) -> float | Tensor:
+    """The group's learning rate; a tensor stays one, so that it can change under a captured step."""
+    rate = group["lr"]
+    return rate if isinstance(rate, (float, Tensor)) else float(rate)
+
+
+def step_along(parameter: Tensor, direction: Tensor, rate: float | Tensor) -> None:
+    """parameter -= rate * direction, in place."""
+    if isinstance(rate, Tensor):
+        parameter.add_(direction * -rate)
+    else:
+        parameter.add_(direction, alpha=-rate)
+
+
 def check_not_differentiable(name: str, differentiable: bool) -> None:
     """The fused steps do not record gradients."""
     if differentiable:

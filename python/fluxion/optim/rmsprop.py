@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fluxion import _C, Tensor, no_grad
 
-from .optimizer import Optimizer, check_not_differentiable, check_options
+from .optimizer import Optimizer, check_not_differentiable, check_options, rate_of, step_along
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,10 +85,10 @@ class RMSprop(Optimizer):
         else:
             denominator = square.sqrt()
         denominator.add_(group["eps"])
-        lr = float(group["lr"])
+        rate = rate_of(group)
         if group["momentum"] > 0:
             buffer = state["momentum_buffer"]
             buffer.mul_(group["momentum"]).addcdiv_(grad, denominator)
-            parameter.add_(buffer, alpha=-lr)
+            step_along(parameter, buffer, rate)
         else:
-            parameter.addcdiv_(grad, denominator, value=-lr)
+            step_along(parameter, grad / denominator, rate)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fluxion import _C, Tensor
 
-from .optimizer import Optimizer, check_not_differentiable, check_options
+from .optimizer import Optimizer, check_not_differentiable, check_options, rate_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _update(group: dict[str, Any], params: list, grads: list, buffers: list, fir
         params,
         grads,
         buffers,
-        float(group["lr"]),
+        rate_of(group),
         group["momentum"],
         group["dampening"],
         group["weight_decay"],

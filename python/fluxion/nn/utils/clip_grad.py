@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from fluxion import _C, Tensor, no_grad
 
 TYPE_CHECKING = False
@@ -28,14 +26,7 @@ def get_total_norm(
     if not tensors:
         return _C.tensor(0.0)
     with no_grad():
-        norms = _C.stack([tensor.norm(norm_type).to(tensors[0].dtype) for tensor in tensors])
-        total = norms.norm(norm_type)
-    if error_if_nonfinite and not math.isfinite(total.item()):
-        raise RuntimeError(
-            f"the total norm of order {norm_type} is {total.item()}; "
-            "pass error_if_nonfinite=False to scale by it anyway"
-        )
-    return total
+        return _C._total_norm(tensors, norm_type, error_if_nonfinite)
 
 
 def clip_grads_with_norm_(
@@ -63,10 +54,9 @@ def clip_grad_norm_(
 
     `foreach` has no effect.
     """
-    gradients = _gradients(parameters)
-    if error_if_nonfinite:
-        get_total_norm(gradients, norm_type, error_if_nonfinite)
-    return _C._clip_grad_norm_(gradients, float(max_norm), float(norm_type))
+    return _C._clip_grad_norm_(
+        _gradients(parameters), float(max_norm), float(norm_type), error_if_nonfinite
+    )
 
 
 def clip_grad_value_(
