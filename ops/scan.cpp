@@ -1,13 +1,19 @@
 // Running sums, products and extrema along a dim, strictly in order.
 #include "kernels/scan.h"
 
+#include <cmath>
+#include <cstring>
+
 #include "ops/apply.h"
 #include "ops/copy.h"
+#include "ops/elementwise.h"
 #include "ops/functions.h"
+#include "ops/kernel_sink.h"
 #include "ops/pad.h"
 #include "ops/requirements.h"
 #include "ops/scan.h"
 #include "ops/scatter.h"
+#include "tensor/thread_state.h"
 #include "tensor/threads.h"
 
 namespace fluxion {
@@ -42,12 +48,6 @@ Tensor memory_for(const Tensor& result, const Tensor& like) {
   return usable ? result : empty(like.sizes(), like.dtype());
 }
 
-void deliver(const Eval& e, const Tensor& y) {
-  if (!e.out[0].defined())
-    e.out[0] = y.dtype() == e.in[0].dtype() ? y : empty(y.sizes(), e.in[0].dtype());
-  if (!e.out[0].is_same(y)) copy_elements(y, e.out[0]);
-}
-
 template <kernels::ScanKind kind>
 void eval_scan(const Eval& e) {
   const auto& a = e.attrs<ScanAttrs>();
@@ -56,7 +56,7 @@ void eval_scan(const Eval& e) {
   int status = kernels::scan(kernel_context(), kind, x.dtype(), x.data<char>(), y.data<char>(),
                              around(x, a.axis), a.reverse);
   invariant(status == kernels::kOk, e.op.name);
-  deliver(e, y);
+  deliver(e.out[0], y, e.in[0].dtype());
 }
 
 void eval_linear(const Eval& e) {
@@ -66,7 +66,7 @@ void eval_linear(const Eval& e) {
   int status = kernels::scan_linear(kernel_context(), x.dtype(), factor.data<char>(),
                                     x.data<char>(), y.data<char>(), around(x, a.axis), a.reverse);
   invariant(status == kernels::kOk, e.op.name);
-  deliver(e, y);
+  deliver(e.out[0], y, e.in[0].dtype());
 }
 
 template <bool maximum>
@@ -127,7 +127,7 @@ void infer_same(const TypeRule& t) {
   for (const Type& in : t.in)
     require(t, in.dtype == t.in[0].dtype && in.shape == t.in[0].shape,
             "the inputs must have one type");
-  if (t.in.size() > 1) require_floating(t, 0);
+  if (t.in.size() > 1 || t.op.promotion == Promotion::floating) require_floating(t, 0);
   require(t, t.out.size() > 1 || t.in[0].dtype != DType::bool_, "bools have no sums");
   t.out[0] = {t.in[0].dtype, false, t.in[0].shape};
 }
@@ -141,10 +141,11 @@ double scan_cost(std::span<const Type> in, const void*) {
 }
 
 void scan_samples(const OpDef& op, SampleSink& sink) {
-  bool floats = op.inputs == 2, sums = op.outputs == 1;
+  bool floats = op.inputs == 2 || op.promotion == Promotion::floating, sums = op.outputs == 1;
+  bool reverses = sums && op.promotion != Promotion::floating;
   for (int t = floats ? static_cast<int>(DType::f16) : sums; t < kDTypes; ++t)
     for (int64_t axis = 0; axis < 2; ++axis) {
-      ScanAttrs a{axis, sums && axis};
+      ScanAttrs a{axis, reverses && axis};
       SampleSink::Input in[] = {{Shape{3, 5}, static_cast<DType>(t), 0.5, 1.5},
                                 {Shape{3, 5}, static_cast<DType>(t), 0.5, 1.5}};
       sink.add({in, op.inputs}, &a, sizeof a);
@@ -166,6 +167,59 @@ constexpr OpDef scan_op(OpDef d) {
 
 }  // namespace
 
+namespace {
+
+/// Each step is the op logaddexp over all lines.
+void eval_logcumsumexp(const Eval& e) {
+  NoGrad plain;
+  int64_t axis = e.attrs<ScanAttrs>().axis;
+  Tensor x = dense(movedim(operand(e.in[0]), {axis}, {0}));
+  Tensor y = empty(x.sizes(), x.dtype());
+  kernels::Kernel next = require_kernel(kLogaddexp, x.dtype());
+  int64_t steps = x.size(0), width = x.numel() / std::max<int64_t>(steps, 1);
+  LongWork work(8.0 * static_cast<double>(x.numel()));
+  parallel(width, 4096 / std::max<int64_t>(steps, 1) + 1, [&](int64_t begin, int64_t end) {
+    int64_t size = size_of(x.dtype()), count = end - begin;
+    for (int64_t t = 0; t < steps; ++t) {
+      int64_t at = (t * width + begin) * size;
+      char *from = x.data<char>() + at, *to = y.data<char>() + at;
+      if (t == 0) {
+        std::memcpy(to, from, static_cast<size_t>(count * size));
+        continue;
+      }
+      kernels::Buf args[] = {{to - width * size, nullptr}, {from, nullptr}, {to, nullptr}};
+      next(args, &count, nullptr);
+    }
+  });
+  deliver(e.out[0], dense(movedim(y, {0}, {axis})), e.in[0].dtype());
+}
+
+/// G[t] = g[t] + exp(y[t] - y[t+1]) G[t+1] from the end; the gradient is G exp(x - y).
+void vjp_logcumsumexp(const Vjp& v) {
+  int64_t axis = v.attrs<ScanAttrs>().axis;
+  const Tensor &x = v.in[0], &y = v.out[0];
+  if (x.numel() == 0) {
+    v.result[0] = v.grad[0];
+    return;
+  }
+  Tensor none = eq(y, number(-INFINITY)), level = where(none, number(0), y);
+  int64_t rest = x.size(axis) - 1;
+  Tensor last = narrow(level, axis, rest, 1);
+  const Tensor parts[] = {narrow(level, axis, 1, rest), last};
+  Tensor factor = where(none, number(0), exp(sub(level, cat(parts, axis))));
+  Tensor total = apply(kLinearRecurrence, ScanAttrs{axis, 1}, {v.grad[0], factor});
+  v.result[0] = mul(total, where(none, number(0), exp(sub(x, level))));
+}
+
+}  // namespace
+
+constinit OpDef kLogcumsumexp = scan_op({.name = "logcumsumexp",
+                                         .doc = "y[t] = logaddexp(y[t-1], x[t]) along an axis.",
+                                         .promotion = Promotion::floating,
+                                         .eval = eval_logcumsumexp,
+                                         .vjp = vjp_logcumsumexp,
+                                         .saves = kSaveBothSides,
+                                         .max_ulp = 16});
 constinit OpDef kCumsum = scan_op({.name = "cumsum",
                                    .doc = "y[t] = y[t-1] + x[t] along an axis.",
                                    .eval = eval_scan<kernels::ScanKind::sum>,
@@ -227,6 +281,12 @@ Tensor cumsum(const Tensor& x, int64_t dim, OptDType dtype) {
 Tensor cumprod(const Tensor& x, int64_t dim, OptDType dtype) {
   return accumulated(kCumprod, x, dim, dtype);
 }
+Tensor logcumsumexp(const Tensor& x, int64_t dim) {
+  if (!is_floating(x.dtype()))
+    fail(ErrorKind::runtime, "logcumsumexp: needs a floating dtype, got {}. Call .float() first",
+         name(x.dtype()));
+  return accumulated(kLogcumsumexp, x, dim, std::nullopt);
+}
 Pair cummax(const Tensor& x, int64_t dim) { return extremum(kCummax, x, dim); }
 Pair cummin(const Tensor& x, int64_t dim) { return extremum(kCummin, x, dim); }
 
@@ -251,7 +311,7 @@ Tensor diff(const Tensor& x, int64_t n, int64_t dim, const Tensor& prepend, cons
 
 namespace {
 
-OpDef* const kOps[] = {&kCumsum, &kCumprod, &kCummax, &kCummin, &kLinearRecurrence};
+OpDef* const kOps[] = {&kCumsum, &kCumprod, &kCummax, &kCummin, &kLinearRecurrence, &kLogcumsumexp};
 
 constexpr uint16_t kUsual = kFunction | kMethod | kOut;
 
@@ -262,6 +322,9 @@ const Function kFunctions[] = {
     {"cumprod(Tensor input, int dim, *, dtype? dtype=None) -> Tensor",
      "The running product along a dim, in order. Integers multiply as int64.", kUsual | kInplace,
      thunk<&cumprod>},
+    {"logcumsumexp(Tensor input, int dim) -> Tensor",
+     "The logarithm of the running sum of exponentials along a dim, in order.", kUsual,
+     thunk<&logcumsumexp>},
     {"cummax(Tensor input, int dim) -> (Tensor values, Tensor indices)",
      "The greatest element so far along a dim, and its last place.", kUsual, thunk<&cummax>},
     {"cummin(Tensor input, int dim) -> (Tensor values, Tensor indices)",

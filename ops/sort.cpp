@@ -1,11 +1,14 @@
 // Order along a dim: sort, top-k, k-th value, median. Values and where they stood.
 #include "kernels/sort.h"
 
+#include <cstring>
+
 #include "ops/apply.h"
 #include "ops/copy.h"
 #include "ops/functions.h"
 #include "ops/requirements.h"
 #include "ops/scatter.h"
+#include "tensor/thread_state.h"
 #include "tensor/threads.h"
 
 namespace fluxion {
@@ -36,6 +39,12 @@ constexpr Field kMedianFields[] = {
     {"ignore_nan", FieldKind::boolean, offsetof(MedianAttrs, ignore_nan),
      "leave NaN out instead of giving it"},
 };
+
+struct ModeAttrs {
+  int64_t axis;
+};
+constexpr Field kModeFields[] = {{"axis", FieldKind::integer, offsetof(ModeAttrs, axis),
+                                  "the reduced dim; it stays with size 1"}};
 
 /// `t` with `axis` last: an alias.
 Tensor axis_last(const Tensor& t, int64_t axis) {
@@ -98,6 +107,50 @@ void eval_median(const Eval& e) {
   eval_lines(e, a.axis, 1, [&](const kernels::Ctx& ctx, const kernels::LineOrder& order) {
     return kernels::median_lines(ctx, order, a.ignore_nan);
   });
+}
+
+}  // namespace
+
+extern OpDef kSort;
+
+namespace {
+
+/// The longest run of equal sorted elements: the least of equally long ones, its last place in the line.
+void eval_mode(const Eval& e) {
+  NoGrad plain;
+  int64_t axis = e.attrs<ModeAttrs>().axis;
+  Tensor sorted[2];
+  OrderAttrs order{axis, 0};
+  const Tensor line[] = {dense(axis_last(e.in[0], axis))};
+  order.axis = line[0].dim() - 1;
+  apply(kSort, &order, line, sorted);
+  int64_t length = line[0].size(-1), lines = line[0].numel() / std::max<int64_t>(length, 1);
+  Shape shape(line[0].sizes());
+  shape.back() = 1;
+  Tensor values = empty(shape, line[0].dtype()), indices = empty(shape, DType::i64);
+  int64_t size = size_of(line[0].dtype());
+  for (int64_t l = 0; l < lines; ++l) {
+    const char* v = sorted[0].data<char>() + l * length * size;
+    auto same = [&](int64_t i, int64_t j) {
+      return is_floating(values.dtype()) ? load_double(v + i * size, values.dtype()) ==
+                                               load_double(v + j * size, values.dtype())
+                                         : std::memcmp(v + i * size, v + j * size, size) == 0;
+    };
+    int64_t best = 0, longest = 0, run = 0;
+    for (int64_t i = 0; i < length; ++i) {
+      run = i && same(i - 1, i) ? run + 1 : 1;
+      if (run > longest) longest = run, best = i;
+    }
+    std::memcpy(values.data<char>() + l * size, v + best * size, size);
+    indices.data<int64_t>()[l] = sorted[1].data<int64_t>()[l * length + best];
+  }
+  Shape final(e.in[0].sizes());
+  final[axis] = 1;
+  const Tensor* results[] = {&values, &indices};
+  for (size_t k = 0; k < 2; ++k) {
+    if (!e.out[k].defined()) e.out[k] = empty(final, results[k]->dtype());
+    copy_elements(*results[k], axis_last(e.out[k], axis));
+  }
 }
 
 void infer_lines(const TypeRule& t, int64_t axis, int64_t count, int64_t least = 0) {
@@ -187,11 +240,26 @@ constinit OpDef kMedian{
     .cost = sort_cost,
     .samples = [](const OpDef&, SampleSink& s) { add_samples<MedianAttrs>(s, {{0, 0}, {1, 1}}); }};
 
+constinit OpDef kMode{
+    .name = "mode",
+    .doc = "The most frequent element along an axis, the least of several, and its last place.",
+    .outputs = 2,
+    .attr_bytes = sizeof(ModeAttrs),
+    .fields = kModeFields,
+    .infer =
+        [](const TypeRule& t) {
+          require_dim(t, t.attrs<ModeAttrs>().axis, t.in[0].shape.size());
+          infer_lines(t, t.attrs<ModeAttrs>().axis, 1, 1);
+        },
+    .eval = eval_mode,
+    .vjp = vjp_lines<ModeAttrs>,
+    .saves = kSaveIndices,
+    .cost = sort_cost,
+    .samples = [](const OpDef&, SampleSink& s) { add_samples<ModeAttrs>(s, {{0}, {1}}); }};
+
 namespace {
 
 using Pair = std::tuple<Tensor, Tensor>;
-
-Tensor at_least_1d(const Tensor& x) { return x.dim() ? x : reshape(x, Shape{1}); }
 
 /// Runs an op along a dim of x; a 0-dim x counts as one element.
 template <class A>
@@ -258,9 +326,16 @@ Pair nanmedian(const Tensor& x, int64_t dim, bool keepdim) {
   return median_along("nanmedian", x, dim, keepdim, true);
 }
 
+Pair mode(const Tensor& x, int64_t dim, bool keepdim) {
+  int64_t axis = wrap_dim(dim, x.dim(), "mode");
+  if (x.dim() && x.sizes()[axis] == 0)
+    fail(ErrorKind::index, "mode: dim {} of shape {} has no elements", axis, shape_text(x.sizes()));
+  return without(ordered(kMode, x, ModeAttrs{axis}), axis, keepdim);
+}
+
 namespace {
 
-OpDef* const kOps[] = {&kSort, &kTopk, &kMedian};
+OpDef* const kOps[] = {&kSort, &kTopk, &kMedian, &kMode};
 
 constexpr uint16_t kUsual = kFunction | kMethod;
 using One = Tensor (*)(const Tensor&);
@@ -284,6 +359,9 @@ const Function kFunctions[] = {
     {"median(Tensor input, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)",
      "The lower median along a dim and where it stood.", kUsual | kOut,
      thunk<static_cast<Two>(&median)>},
+    {"mode(Tensor input, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)",
+     "The most frequent element along a dim (the least of several) and its last place.",
+     kUsual | kOut, thunk<&mode>},
     {"nanmedian(Tensor input) -> Tensor", "The lower median of the elements that are not NaN.",
      kUsual, thunk<static_cast<One>(&nanmedian)>},
     {"nanmedian(Tensor input, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)",

@@ -4,6 +4,7 @@
 
 #include "ops/copy.h"
 #include "ops/elementwise.h"
+#include "ops/expr.h"
 #include "ops/functions.h"
 #include "ops/kernel_sink.h"
 #include "ops/reduce.h"
@@ -86,9 +87,10 @@ constinit OpDef kVar{
     .composite =
         [](const Eval& e) {
           const auto& a = e.attrs<ReduceAttrs>();
-          Tensor d = sub(e.in[0], mean(e.in[0], Ints(a.dims), true));
-          e.out[0] = div(sum(mul(d, d), Ints(a.dims), a.keepdim != 0),
-                         number(degrees_of_freedom(e.in[0].sizes(), a)));
+          Tensor x = widen(e.in[0]), d = sub(x, mean(x, Ints(a.dims), true));
+          Tensor squares = sum(mul(d, d), Ints(a.dims), a.keepdim != 0);
+          e.out[0] =
+              rounded(div(squares, number(degrees_of_freedom(x.sizes(), a))), e.in[0].dtype());
         },
     .kernels = variance_kernels,
     .cost = reduce_cost,
@@ -111,6 +113,12 @@ Tensor var(const Tensor& x, OptInts dim, OptDouble correction, bool keepdim, Opt
 }
 Tensor std(const Tensor& x, OptInts dim, OptDouble correction, bool keepdim, OptBool unbiased) {
   return flat_root(var(x, dim, correction, keepdim, unbiased));
+}
+Tensor var(const Tensor& x, OptInts dim, bool unbiased, bool keepdim) {
+  return var(x, dim, std::nullopt, keepdim, unbiased);
+}
+Tensor std(const Tensor& x, OptInts dim, bool unbiased, bool keepdim) {
+  return fluxion::std(x, dim, std::nullopt, keepdim, unbiased);
 }
 std::tuple<Tensor, Tensor> var_mean(const Tensor& x, OptInts dim, OptDouble correction,
                                     bool keepdim, OptBool unbiased) {
@@ -138,12 +146,22 @@ Tensor norm(const Tensor& x, OptDouble p, OptInts dim, bool keepdim, OptDType dt
 namespace {
 
 OpDef* const kOps[] = {&kVar};
+using Full = Tensor (*)(const Tensor&, OptInts, OptDouble, bool, OptBool);
+using Legacy = Tensor (*)(const Tensor&, OptInts, bool, bool);
+
 const Function kFunctions[] = {
     {"var(Tensor input, int[]? dim=None, *, float? correction=None, bool keepdim=False, bool? unbiased=None) -> Tensor",
      "The variance over dims; correction 1 by default (Bessel).", kFunction | kMethod | kOut,
-     thunk<&var>},
+     thunk<static_cast<Full>(&var)>},
+    {"var(Tensor input, int[]? dim, bool unbiased, bool keepdim=False) -> Tensor",
+     "The variance over dims; Bessel's correction if unbiased.", kFunction | kMethod | kOut,
+     thunk<static_cast<Legacy>(&var)>},
     {"std(Tensor input, int[]? dim=None, *, float? correction=None, bool keepdim=False, bool? unbiased=None) -> Tensor",
-     "The standard deviation, sqrt(var).", kFunction | kMethod | kOut, thunk<&std>},
+     "The standard deviation, sqrt(var).", kFunction | kMethod | kOut,
+     thunk<static_cast<Full>(&fluxion::std)>},
+    {"std(Tensor input, int[]? dim, bool unbiased, bool keepdim=False) -> Tensor",
+     "The standard deviation; Bessel's correction if unbiased.", kFunction | kMethod | kOut,
+     thunk<static_cast<Legacy>(&fluxion::std)>},
     {"var_mean(Tensor input, int[]? dim=None, *, float? correction=None, bool keepdim=False, bool? unbiased=None) -> (Tensor var, Tensor mean)",
      "Variance and mean over dims.", kFunction, thunk<&var_mean>},
     {"std_mean(Tensor input, int[]? dim=None, *, float? correction=None, bool keepdim=False, bool? unbiased=None) -> (Tensor std, Tensor mean)",

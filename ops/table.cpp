@@ -9,6 +9,7 @@ namespace fluxion {
 #define FLUXION_OP_FILES(X) \
   X(unary_ops)              \
   X(binary_ops)             \
+  X(special_ops)            \
   X(compare_ops)            \
   X(select_ops)             \
   X(cast_ops)               \
