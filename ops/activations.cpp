@@ -115,11 +115,11 @@ constinit OpDef kGelu = activation<gelu_body, kGeluBackward>(
      .max_ulp = 4});
 
 constinit OpDef kGeluTanhBackward = activation_gradient<gelu_tanh_gradient>(
-    {.name = "gelu_tanh_backward", .doc = "The gradient of gelu_tanh.", .max_ulp = 8});
+    {.name = "gelu_tanh_backward", .doc = "The gradient of gelu_tanh.", .max_ulp = 24});
 constinit OpDef kGeluTanh = activation<gelu_tanh_body, kGeluTanhBackward>(
     {.name = "gelu_tanh",
      .doc = "x * sigmoid(2u), u = sqrt(2 / pi) * (x + 0.044715 x^3): gelu's tanh approximation.",
-     .max_ulp = 8});
+     .max_ulp = 24});
 
 constinit OpDef kSiluBackward = activation_gradient<silu_gradient>(
     {.name = "silu_backward", .doc = "g * s * (1 + x * (1 - s)), s = sigmoid(x).", .max_ulp = 8});
@@ -154,7 +154,7 @@ constinit OpDef kEluBackward =
                                                    .doc = "The gradient of elu.",
                                                    .attr_bytes = sizeof(Elu),
                                                    .fields = kEluFields,
-                                                   .max_ulp = 3});
+                                                   .max_ulp = 6});
 constinit OpDef kElu = activation<elu_body, kEluBackward, kEluSample>(
     {.name = "elu",
      .doc = "scale * x above 0, scale * alpha * (exp(input_scale * x) - 1) below.",

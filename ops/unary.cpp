@@ -97,6 +97,7 @@ constinit OpDef kRsqrt =
                      },
                  .saves = kSaveOutput,
                  .scalar = [](Body& b) { b.out(0, loops::rsqrt(b.in(0))); },
+                 .cost = division_cost,
                  .max_ulp = 1.5});
 
 constinit OpDef kExp =
@@ -127,7 +128,7 @@ constinit OpDef kExpm1 = elementwise(
      .vjp = [](const Vjp& v) { v.result[0] = mul(v.grad[0], add(v.out[0], number(1))); },
      .saves = kSaveOutput,
      .scalar = [](Body& b) { b.out(0, loops::expm1(b.in(0))); },
-     .max_ulp = 1});
+     .max_ulp = 1.1});
 
 constinit OpDef kLog =
     elementwise({.name = "log",

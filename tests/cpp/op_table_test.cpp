@@ -9,6 +9,7 @@
 #include "op_samples.h"
 #include "ops/functions.h"
 #include "ops/kernel_sink.h"
+#include "tensor/split_loops.h"
 #include "tensor/thread_state.h"
 #include "tensor/threads.h"
 
@@ -77,30 +78,42 @@ TEST(OpTable, StridedEqualsContiguous) {
   }
 }
 
+/// Loops split down to single items, so that every sample's work is shared by two threads.
 TEST(OpTable, OneThreadEqualsTwoThreads) {
   int before = num_threads();
+  SplitLoops loops;
+  std::set<const OpDef*> split;
   for (const Sample& s : samples()) {
     if (random_op(*s.op)) continue;
     std::vector<Tensor> in = random_inputs(s);
     set_num_threads(1);
     std::vector<Tensor> a = run(s, in);
     set_num_threads(2);
+    int64_t so_far = loops.split;
     std::vector<Tensor> b = run(s, in);
+    if (loops.split > so_far) split.insert(s.op);
     for (size_t i = 0; i < a.size(); ++i)
       if (a[i].defined()) {
         EXPECT_EQ(bytes_of_tensor(a[i]), bytes_of_tensor(b[i])) << s.text();
       }
   }
   set_num_threads(before);
+  for (const OpDef* op : op_table())
+    if (op->scalar) {
+      EXPECT_TRUE(split.contains(op)) << op->name << " ran on one thread";
+    }
+  std::printf("%zu of %zu ops ran on two threads, %ld chunks on the second\n", split.size(),
+              op_table().size(), static_cast<long>(loops.foreign));
+  EXPECT_GT(split.size(), op_table().size() / 2);
+  EXPECT_GE(loops.foreign, loops.split);
 }
 
-/// A fused composite computes what its body says, in float32 bit for bit where no hand rule differs.
+/// A fused composite computes what its body says, bit for bit in every dtype.
 TEST(OpTable, FusedEqualsComposite) {
   for (const Sample& s : samples()) {
     if (!s.op->composite || s.op->round != Round::fused) continue;
     std::vector<Tensor> in = random_inputs(s);
-    if (in.empty() || in[0].dtype() != DType::f32) continue;
-    std::vector<Tensor> fused = run(s, in), body(s.op->outputs);
+    std::vector<Tensor> fused = run(s, in), body(fused.size());
     s.op->composite({*s.op, s.attr_data(), in, body});
     for (size_t i = 0; i < fused.size(); ++i)
       if (fused[i].defined() && body[i].defined()) {
