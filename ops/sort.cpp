@@ -264,7 +264,7 @@ using Pair = std::tuple<Tensor, Tensor>;
 /// Runs an op along a dim of x; a 0-dim x counts as one element.
 template <class A>
 Pair ordered(const OpDef& op, const Tensor& x, const A& attrs) {
-  Tensor in = at_least_1d(x), out[2];
+  Tensor in = at_least_1d(op.name, x), out[2];
   apply(op, &attrs, {&in, 1}, out);
   if (x.dim(op.name) == 0 && out[0].numel() == 1)
     return {reshape(out[0], Ints{}), reshape(out[1], Ints{})};

@@ -68,7 +68,7 @@ class Trainer:
         fluxion.manual_seed(0)
         self.model = Net()
         self.optimizer = optim.AdamW(self.model.parameters(), lr=0.1, weight_decay=0.01)
-        self.scheduler = optim.lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=50)
+        self.scheduler = optim.lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=600)
         self.steps = 0
         self.best = math.inf
         self.bad = 0
@@ -93,7 +93,7 @@ def test_a_training_step_compiles_as_it_stands():
     eager, other = Trainer(), Trainer()
     step = fluxion.compile(other.step)
     fluxion.manual_seed(1)
-    data = [(fluxion.randn(8, 6), fluxion.randint(0, 3, (8,))) for _ in range(60)]
+    data = [(fluxion.randn(8, 6), fluxion.randint(0, 3, (8,))) for _ in range(500)]
     fluxion.manual_seed(2)
     losses = [eager.step(x, y) for x, y in data]
     fluxion.manual_seed(2)

@@ -321,7 +321,8 @@ class Trace:
             position[id(number)] = len(self.order)
             self.order.append(number)
 
-        roots = [n for n, _ in self.inputs] + [n for n, _ in self.decisions]
+        # Decisions first: behind one that falls otherwise, expressions need not make sense.
+        roots = [n for n, _ in self.decisions] + [n for n, _ in self.inputs]
         written = [leaf for _, _, leaves in self.writes for leaf in leaves]
         roots += [n for kind, n in (*written, *self.results) if kind == "number"]
         for number in roots:
@@ -329,6 +330,7 @@ class Trace:
         self.position = position
         self.early = [n for n in self.order if not self._late(n)]
         self.late = [n for n in self.order if self._late(n)]
+        self.expected = {id(n): expected for n, expected in self.decisions}
 
     # Repeating
 
@@ -398,13 +400,20 @@ class Trace:
             else rebuild(self.result_structure, [found[r] for _, r in self.results])
         )
 
-    def evaluate(self, numbers: list[Number], values: dict, leaves: Callable) -> None:
+    def evaluate(self, numbers: list[Number], values: dict, leaves: Callable) -> bool:
+        """Whether every decision among the numbers falls as it fell in this trace."""
         for number in numbers:
             if number.function is None:
-                values[id(number)] = leaves(*self.leaves[number.args[0]])
+                value = leaves(*self.leaves[number.args[0]])
             else:
                 args = (values[id(a)] if isinstance(a, Number) else a for a in number.args)
-                values[id(number)] = number.function(*args)
+                value = number.function(*args)
+            values[id(number)] = value
+            if id(number) in self.expected and not _same(value, self.expected[id(number)]):
+                expected = self.expected[id(number)]
+                self.why = f"a number that decided the path is {value!r}, was {expected!r}"
+                return False
+        return True
 
     def run(self, leaves: list[Any]) -> Any:
         """Repeats the trace for arguments with these leaves (of equal structure), or MISS."""
@@ -434,33 +443,22 @@ class Trace:
                 return where.get()
             return leaves[where] if kind == "argument" else hidden[self.item_base + where].item()
 
-        self.evaluate(self.early, values, leaf)
+        if not self.evaluate(self.early, values, leaf):
+            return MISS
         for number, tensor in self.inputs:
             _C._set_number(tensor, values[id(number)])
-        if not self._decisions_hold(values, False):
-            return MISS
         found = self.captured.compute(tensors)
         if found is None:
             self.why = self.captured.why()
             return MISS
         hidden.extend(found)
-        self.evaluate(self.late, values, leaf)
-        if not self._decisions_hold(values, True):
+        if not self.evaluate(self.late, values, leaf):
             return MISS
         self.captured.commit()
         self._commit_places(values, found)
         self.calls += 1
         results = [found[r] if kind == "tensor" else values[id(r)] for kind, r in self.results]
         return rebuild(self.result_structure, results)
-
-    def _decisions_hold(self, values: dict, late: bool) -> bool:
-        for number, expected in self.decisions:
-            if self._late(number) == late and not _same(values[id(number)], expected):
-                self.why = (
-                    f"a number that decided the path is {values[id(number)]!r}, was {expected!r}"
-                )
-                return False
-        return True
 
     def _commit_places(self, values: dict, found: list[Tensor]) -> None:
         for place, structure, leaves in self.writes:

@@ -320,7 +320,7 @@ def check_options(name: str, **options: float) -> None:
 def rate_of(group: dict[str, Any]) -> float | Tensor:
     """The group's learning rate; a tensor stays one, so that it can change under a captured step."""
     rate = group["lr"]
-    return rate if isinstance(rate, (float, Tensor)) else float(rate)
+    return float(rate) if isinstance(rate, int) else rate
 
 
 def step_along(parameter: Tensor, direction: Tensor, rate: float | Tensor) -> None:
