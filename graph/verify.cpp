@@ -203,7 +203,8 @@ class Verifier {
     size_t results = 0;
     guarded("", [&] { results = outputs_of(*n.op, n.in.size(), n.attrs.data()); });
     bool any_number = n.op->outputs == 255 && !n.op->count_outputs;
-    if (!any_number && n.out.size() != results) stop("{} results; expected {}", n.out.size(), results);
+    if (!any_number && n.out.size() != results)
+      stop("{} results; expected {}", n.out.size(), results);
     symbolic(n);
     for (ValueId v : n.out)
       if (v != kNoValue) define(v);

@@ -198,7 +198,8 @@ constexpr Field kClassesFields[] = {
 /// A primitive, because a cast has no value that it refuses.
 constinit OpDef kClassTargets{
     .name = "class_targets",
-    .doc = "Class indices as int64, -1 where they are ignore_index; raises for others outside of [0, classes).",
+    .doc =
+        "Class indices as int64, -1 where they are ignore_index; raises for others outside of [0, classes).",
     .space = Space::elementwise,
     .attr_bytes = sizeof(ClassesAttrs),
     .fields = kClassesFields,

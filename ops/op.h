@@ -142,9 +142,9 @@ struct OpDef {
   const char* name;
   const char* doc;
   uint16_t version = 1;
-  uint16_t id = 0;      // position in ops/table.cpp; set when the table is first used
-  uint8_t inputs = 1;   // 255: any number
-  uint8_t outputs = 1;  // where the number varies: the most, or 255 for any; see outputs_of
+  uint16_t id = 0;        // position in ops/table.cpp; set when the table is first used
+  uint8_t inputs = 1;     // 255: any number
+  uint8_t outputs = 1;    // where the number varies: the most, or 255 for any; see outputs_of
   bool view = false;      // the result aliases the first input
   bool in_place = false;  // a result may be the memory of an operand of the same geometry
   Round round = Round::node;

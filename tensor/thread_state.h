@@ -33,7 +33,7 @@ struct ThreadState {
   bool in_parallel = false;  // inside a body of `parallel`: nested calls run serially
   Tracer* tracer = nullptr;
   StorageObserver* observer = nullptr;  // of storages; set while tracing
-  uint64_t sequence = 0;       // creation order of tape nodes (Lamport clock)
+  uint64_t sequence = 0;                // creation order of tape nodes (Lamport clock)
   void* dead_nodes = nullptr;  // tape nodes waiting to be destroyed by the outermost release
   bool draining_nodes = false;
   FreeBlock* pools[kPoolSlots] = {};

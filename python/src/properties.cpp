@@ -35,8 +35,9 @@ PyObject* yes(const Tensor&) { return boolean(true); }
 PyObject* no(const Tensor&) { return boolean(false); }
 PyObject* version(const Tensor& t) {
   if (t.has(kInference))
-    fail(ErrorKind::runtime,
-         "_version: Inference tensors do not track version counter. Make a clone() to get a normal tensor");
+    fail(
+        ErrorKind::runtime,
+        "_version: Inference tensors do not track version counter. Make a clone() to get a normal tensor");
   return PyLong_FromUnsignedLongLong(t.storage()->version.load());
 }
 PyObject* base(const Tensor& t) { return wrap(Tensor(t.impl()->base)); }

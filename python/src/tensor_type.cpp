@@ -34,7 +34,7 @@ void destroy(PyObject* self) {
   PyObject_GC_UnTrack(self);
   if (o.t.defined() && o.t.impl()->py_object == self) o.t.impl()->py_object = nullptr;
   Py_TRASHCAN_BEGIN(self, destroy)  // a chain of gradients of gradients does not recurse
-  if (o.weakrefs) PyObject_ClearWeakRefs(self);
+      if (o.weakrefs) PyObject_ClearWeakRefs(self);
   Py_CLEAR(o.dict);
   Py_CLEAR(o.grad);
   o.t.~Tensor();

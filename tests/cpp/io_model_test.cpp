@@ -122,7 +122,8 @@ TEST(GraphFile, ErrorsNameWhatIsWrong) {
   EXPECT_EQ(
       error(replaced(bytes, "linear", "linaer")),
       "signature \"g\": op linaer (version 1) is unknown: the file was written by a newer Fluxion or is damaged");
-  EXPECT_EQ(error(replaced(bytes, "high", "hihg")), "signature \"g\": op pad (version 1) lacks the attribute high");
+  EXPECT_EQ(error(replaced(bytes, "high", "hihg")),
+            "signature \"g\": op pad (version 1) lacks the attribute high");
   EXPECT_EQ(error(replaced(bytes, "FXGR", "FXGS")),
             "__fx.graph is damaged: not a valid FlatBuffer 'FXGR'");
   EXPECT_EQ(error(bytes.substr(0, bytes.size() / 2)),
