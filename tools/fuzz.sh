@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
 [ $# -gt 0 ] && shift
-[ $# -gt 0 ] || set -- header graphs model
+[ $# -gt 0 ] || set -- header graphs model graph_text
 clang=$(command -v clang++-19 || true)
 [ -n "$clang" ] || { echo "fuzz: needs clang++-19 with its runtime (clang-19, libclang-rt-19-dev)" >&2; exit 1; }
 
