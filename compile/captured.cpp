@@ -241,7 +241,27 @@ void Captured::give_history(std::span<const Tensor> arguments, std::vector<Tenso
   gradient_->record(inputs, std::move(residuals), tracked);
 }
 
-bool Captured::compute(std::span<const Tensor> arguments, std::vector<Tensor>& results) {
+bool Captured::compute(std::span<const Tensor> arguments, std::vector<Tensor>& results,
+                       bool* busy) {
+  const bool taken = busy_.exchange(true, std::memory_order_acquire);
+  if (busy) *busy = taken;
+  if (taken) return false;
+  try {
+    if (run_plan(arguments, results)) return true;
+  } catch (...) {
+    discard();
+    throw;
+  }
+  discard();
+  return false;
+}
+
+void Captured::discard() {
+  execution_->release_results();
+  busy_.store(false, std::memory_order_release);
+}
+
+bool Captured::run_plan(std::span<const Tensor> arguments, std::vector<Tensor>& results) {
   if (!fits(arguments) || !bind_gradients()) return false;
   for (size_t i = 0; i < arguments.size(); ++i) bind_execution(arguments_[i], arguments[i]);
   bind_random();
@@ -259,11 +279,11 @@ void Captured::commit(std::span<const Tensor> results) {
     if (g.after == GradSlot::After::same) continue;
     Tensor(g.leaf).set_grad(g.after == GradSlot::After::none ? Tensor{} : results[g.result]);
   }
-  execution_->release_results();
+  discard();
 }
 
-bool Captured::run(std::span<const Tensor> arguments, std::vector<Tensor>& results) {
-  if (!compute(arguments, results)) return false;
+bool Captured::run(std::span<const Tensor> arguments, std::vector<Tensor>& results, bool* busy) {
+  if (!compute(arguments, results, busy)) return false;
   commit(results);
   results.resize(results_);
   return true;

@@ -1,6 +1,7 @@
 // A captured function: its trace, planned, bound to the state it reads and writes.
 #pragma once
 
+#include <atomic>
 #include <memory>
 
 #include "compile/program.h"
@@ -18,11 +19,15 @@ class Captured {
 
   /// Runs if the arguments and gradients fit and every guard holds: results, then everything written is committed.
   /// Else nothing has changed, and why() says what did not fit. Results have a history where they had one when traced.
-  bool run(std::span<const Tensor> arguments, std::vector<Tensor>& results);
+  /// `busy`, if given, says whether another thread is running it: then nothing was tried.
+  bool run(std::span<const Tensor> arguments, std::vector<Tensor>& results, bool* busy = nullptr);
   /// In two parts, for callers with guards of their own: compute() leaves the results in `results`; commit() makes the
   /// writes happen.
-  bool compute(std::span<const Tensor> arguments, std::vector<Tensor>& results);
+  bool compute(std::span<const Tensor> arguments, std::vector<Tensor>& results,
+               bool* busy = nullptr);
   void commit(std::span<const Tensor> results);
+  /// Instead of commit(): lets go of what compute() holds.
+  void discard();
 
   const std::string& why() const { return why_; }
   const tracing::Trace& trace() const { return trace_; }
@@ -40,6 +45,7 @@ class Captured {
 
  private:
   void bind_execution(uint32_t input, const Tensor& memory);
+  bool run_plan(std::span<const Tensor> arguments, std::vector<Tensor>& results);
   bool fits(std::span<const Tensor> arguments);
   bool bind_gradients();
   void bind_random();
@@ -61,6 +67,7 @@ class Captured {
       grad_inputs_;             // (grads index, input): slots that are gradients
   std::vector<Tensor> random_;  // key and call number, one per generator
   size_t results_ = 0;
+  std::atomic<bool> busy_{false};
   std::string why_;
 };
 

@@ -11,7 +11,9 @@ std::vector<Tensor> Compiled::operator()(std::span<const Tensor> arguments) {
   std::vector<Tensor> results;
   std::string why = "first call";
   for (auto& captured : traces_ | std::views::reverse) {
-    if (captured->run(arguments, results)) return results;
+    bool busy = false;
+    if (captured->run(arguments, results, &busy)) return results;
+    if (busy) return function_(arguments);
     if (why == "first call") why = captured->why();
   }
   if (traces_.size() >= kMostTraces) return function_(arguments);

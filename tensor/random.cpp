@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "tensor/storage.h"
 #include "tensor/thread_generator.h"
+#include "tensor/thread_state.h"
 
 namespace fluxion {
 
@@ -13,6 +15,8 @@ constinit thread_local Generator* own_generator = nullptr;
 void Generator::manual_seed(uint64_t seed) { set_state(seed, 0); }
 
 void Generator::set_state(uint64_t seed, uint64_t calls) {
+  if (StorageObserver* o = thread_state().observer) [[unlikely]]
+    o->reseeded();
   key_.store(seed, std::memory_order_relaxed);
   calls_.store(calls, std::memory_order_relaxed);
 }

@@ -48,6 +48,8 @@ struct StorageObserver {
   virtual void written(Storage&) = 0;
   /// The host reads the value of `t` (item(), a branch in Python, NumPy).
   virtual void read(const Tensor& t) = 0;
+  /// A random generator is given another state.
+  virtual void reseeded() = 0;
 };
 
 inline void retain(Storage* s) { s->refs.fetch_add(1, std::memory_order_relaxed); }

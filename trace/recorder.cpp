@@ -493,6 +493,14 @@ void Recorder::finish_grads() {
   }
 }
 
+void Recorder::reseeded() {
+  if (quiet_) return;
+  fail(
+      ErrorKind::not_implemented,
+      "compile: a random generator is seeded, or its state is set, inside of the compiled function, which cannot be "
+      "captured; seed before the call");
+}
+
 Trace Recorder::finish(std::span<const Tensor> results) {
   stop();
   for (const Tensor& t : results) add_result(t);

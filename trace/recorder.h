@@ -112,6 +112,7 @@ class Recorder final : public Tracer, public StorageObserver {
   void written(Storage&) override;
   void snapshot_copied(Storage& from, Storage& copy) override;
   void read(const Tensor& t) override;
+  void reseeded() override;
 
  private:
   static constexpr graph::ValueId kNone = graph::kNoValue;

@@ -136,7 +136,8 @@ PyObject* compute(PyObject* self, PyObject* arguments) {
   return guarded([&]() -> PyObject* {
     std::vector<Tensor> in = tensors_of(arguments);
     auto& results = *reinterpret_cast<PyCaptured*>(self)->results;
-    if (!captured(self).compute(in, results)) return none();
+    bool busy = false;
+    if (!captured(self).compute(in, results, &busy)) return busy ? boolean(false) : none();
     return list_of(std::span(results).first(captured(self).result_count()));
   });
 }
@@ -148,10 +149,18 @@ PyObject* commit(PyObject* self, PyObject*) {
     return none();
   });
 }
+PyObject* discard(PyObject* self, PyObject*) {
+  return guarded([&] {
+    reinterpret_cast<PyCaptured*>(self)->results->clear();
+    captured(self).discard();
+    return none();
+  });
+}
 PyObject* run(PyObject* self, PyObject* arguments) {
   return guarded([&]() -> PyObject* {
     std::vector<Tensor> in = tensors_of(arguments), results;
-    if (!captured(self).run(in, results)) return none();
+    bool busy = false;
+    if (!captured(self).run(in, results, &busy)) return busy ? boolean(false) : none();
     return list_of(results);
   });
 }
@@ -210,8 +219,10 @@ PyType_Slot recorder_slots[] = {{Py_tp_new, reinterpret_cast<void*>(create_recor
 PyType_Spec recorder_spec{"fluxion._C._Recorder", sizeof(PyRecorder), 0, Py_TPFLAGS_DEFAULT,
                           recorder_slots};
 PyMethodDef captured_methods[] = {
-    {"compute", compute, METH_O, "Results for these arguments, nothing committed; None: no fit."},
+    {"compute", compute, METH_O,
+     "Results for these arguments, nothing committed; None: no fit; False: another thread runs it."},
     {"commit", commit, METH_NOARGS, "Commits the writes of the last compute()."},
+    {"discard", discard, METH_NOARGS, "Instead of commit()."},
     {"run", run, METH_O, "compute() and commit()."},
     {"why", why, METH_NOARGS, "Why the last call did not fit."},
     {"bind", bind, METH_VARARGS, "Rebinds a slot."},

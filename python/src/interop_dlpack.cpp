@@ -98,6 +98,7 @@ void destroy_capsule(PyObject* capsule) {
 
 template <class M>
 PyObject* export_capsule(const Tensor& t, bool copied) {
+  observe_read(t);
   auto e = std::make_unique<Exported<M>>();
   e->storage = Ref<Storage>::share(t.storage());
   e->sizes = Shape(t.sizes());

@@ -176,6 +176,7 @@ PyObject* to_numpy(const Tensor& t) {
          "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.");
   if (!format_of(t.dtype()))
     fail(ErrorKind::type, "numpy(): NumPy has no bfloat16; use tensor.float().numpy()");
+  observe_read(t);
   Object ndarray = import("numpy", "ndarray");
   Object shape = Object::own(make_tuple(t.sizes())),
          strides = Object::own(make_tuple(byte_strides(t)));
@@ -232,7 +233,10 @@ const NativeFunction kFunctions[] = {
      "NumPy's functions of tensors return tensors.", kMethod, native_array_wrap},
     {"tolist(Tensor input) -> object", "The elements as nested lists, or one Python number.",
      kMethod,
-     [](Frame& f) { return list_of(f.arg(0).tensor, 0, f.arg(0).tensor.data<const char>()); }},
+     [](Frame& f) {
+       observe_read(f.arg(0).tensor);
+       return list_of(f.arg(0).tensor, 0, f.arg(0).tensor.data<const char>());
+     }},
 };
 
 }  // namespace

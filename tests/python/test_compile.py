@@ -260,3 +260,31 @@ def test_numbers_of_results():
         x = fluxion.randn(3)
         assert compiled(x) == (x.sum().item(), 3)
     assert "1 traces" in compiled.explain()
+
+
+def test_seeding_inside_is_refused():
+    def f(x):
+        fluxion.manual_seed(0)
+        return x + fluxion.randn(2)
+
+    with pytest.raises(NotImplementedError, match="seed before the call"):
+        fluxion.compile(f)(fluxion.ones(2))
+
+
+def test_values_that_numpy_sees_are_conditions():
+    compiled = fluxion.compile(lambda x: x * float(x.detach().numpy().max()) + sum(x.tolist()))
+    for _ in range(3):
+        x = fluxion.randn(3)
+        assert same(compiled(x), x * float(x.numpy().max()) + sum(x.tolist()))
+
+
+def test_threads_may_share_a_compiled_function():
+    from concurrent.futures import ThreadPoolExecutor
+
+    w = fluxion.randn(64, 64)
+    compiled = fluxion.compile(lambda x: (x @ w).softmax(-1) @ w)
+    inputs = [fluxion.randn(200, 64) for _ in range(64)]
+    compiled(inputs[0])
+    with ThreadPoolExecutor(4) as pool:
+        for x, y in zip(inputs, pool.map(compiled, inputs), strict=True):
+            assert same(y, (x @ w).softmax(-1) @ w)

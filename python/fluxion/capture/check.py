@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fluxion import _C, Tensor, default_generator
 
-from .trace import MISS
+from .trace import BUSY, MISS
 from .tree import flatten
 
 TYPE_CHECKING = False
@@ -71,8 +71,8 @@ def checked(name: str, trace: Trace, leaves: list[Any], eager: Callable[[], Any]
     trace.current = [leaves[i] for i in trace.tensor_index]
     state = _State(trace)
     result = trace.run(leaves)
-    if result is MISS:
-        return MISS
+    if result is MISS or result is BUSY:
+        return result
     compiled: list[Any] = []
     flatten(result, compiled, lambda v: not isinstance(v, (tuple, list, dict)))
     compiled = [v.clone() if isinstance(v, Tensor) else v for v in compiled]

@@ -8,7 +8,7 @@ import warnings
 from fluxion import _C, Tensor
 from fluxion.nn import Module
 
-from .trace import MISS, Trace
+from .trace import BUSY, MISS, Trace
 from .tree import flatten, signature
 
 TYPE_CHECKING = False
@@ -105,6 +105,8 @@ class Compiled:
         if hot is not None and not kwargs and len(args) == hot.count:
             if _C._all_tensors(args, hot.grad_enabled):
                 result = hot.run_direct(args)
+                if result is BUSY:
+                    return self._function(*args)
                 if result is not MISS:
                     return result
         if self._eager or _C._is_tracing():
@@ -120,6 +122,8 @@ class Compiled:
             result = (
                 trace.run(leaves) if not self._check else self._checked(trace, leaves, args, kwargs)
             )
+            if result is BUSY:
+                return self._function(*args, **kwargs)
             if result is not MISS:
                 return result
             reasons.append(trace)

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["MISS", "Trace"]
+__all__ = ["BUSY", "MISS", "Trace"]
 
 MISS = object()
+BUSY = object()  # another thread runs the trace
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
@@ -391,8 +392,8 @@ class Trace:
         elif self.loose and self.fits(self.loose):
             return MISS
         found = self.captured.run(args)
-        if found is None:
-            return MISS
+        if found is None or found is False:
+            return MISS if found is None else BUSY
         self.calls += 1
         return (
             found[0]
@@ -448,11 +449,19 @@ class Trace:
         for number, tensor in self.inputs:
             _C._set_number(tensor, values[id(number)])
         found = self.captured.compute(tensors)
+        if found is False:
+            return BUSY
         if found is None:
             self.why = self.captured.why()
             return MISS
         hidden.extend(found)
-        if not self.evaluate(self.late, values, leaf):
+        try:
+            holds = self.evaluate(self.late, values, leaf)
+        except BaseException:
+            self.captured.discard()
+            raise
+        if not holds:
+            self.captured.discard()
             return MISS
         self.captured.commit()
         self._commit_places(values, found)
