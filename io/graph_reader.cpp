@@ -53,6 +53,9 @@ const Root* verified(const Aligned& bytes, const char* identifier, const char* w
 /// The items of a vector that may be left out.
 template <class T>
 auto items(const flatbuffers::Vector<T>* v) {
+  if constexpr (std::is_arithmetic_v<T>)  // the verifier looks at the length's alignment only
+    if (v && reinterpret_cast<uintptr_t>(v->Data()) % sizeof(T))
+      fail(ErrorKind::value, "a list of numbers is not aligned");
   using Iterator = decltype(v->begin());
   struct Range {
     const flatbuffers::Vector<T>* v;

@@ -94,7 +94,8 @@ class Tensor {
   int dim(const char* in = __builtin_FUNCTION()) const { return at(in).rank; }
   int64_t numel(const char* in = __builtin_FUNCTION()) const { return at(in).numel; }
   int64_t nbytes(const char* in = __builtin_FUNCTION()) const {
-    return at(in).numel * size_of(p_->dtype);
+    const Impl& p = at(in);
+    return p.numel * size_of(p.dtype);
   }
   Ints sizes(const char* in = __builtin_FUNCTION()) const { return {at(in).sizes(), p_->rank}; }
   Ints strides(const char* in = __builtin_FUNCTION()) const { return {at(in).strides(), p_->rank}; }
@@ -107,7 +108,8 @@ class Tensor {
   bool has(ImplFlags f, const char* in = __builtin_FUNCTION()) const { return at(in).flags & f; }
   Storage* storage(const char* in = __builtin_FUNCTION()) const { return at(in).storage.get(); }
   int64_t storage_offset(const char* in = __builtin_FUNCTION()) const {
-    return (at(in).data - p_->storage->data) / size_of(p_->dtype);
+    const Impl& p = at(in);
+    return (p.data - p.storage->data) / size_of(p.dtype);
   }
   bool is_same(const Tensor& o) const { return p_ == o.p_; }
 

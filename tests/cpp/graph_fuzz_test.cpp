@@ -60,10 +60,10 @@ class Mutator {
  private:
   int64_t integer(int64_t old) {
     switch (below(6)) {
-      case 0: return old + 1;
-      case 1: return old - 1;
+      case 0: return static_cast<int64_t>(static_cast<uint64_t>(old) + 1);
+      case 1: return static_cast<int64_t>(static_cast<uint64_t>(old) - 1);
       case 2: return static_cast<int64_t>(below(8));
-      case 3: return -old;
+      case 3: return static_cast<int64_t>(-static_cast<uint64_t>(old));
       case 4: return static_cast<int64_t>(random_());
       default: {
         constexpr int64_t odd[] = {INT64_MAX,        INT64_MIN, -1, int64_t{1} << 31,

@@ -155,7 +155,11 @@ def test_killed_at_any_moment(background, path):
     assert kills > 0
     assert resumed.splitlines()[-1].startswith("bits")
     assert resumed.splitlines()[-1] == unbroken.splitlines()[-1]
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    # A kill in the instant between naming the new file and renaming it leaves that name.
+    left = [p.name for p in path.parent.iterdir() if p.name != path.name]
+    assert len(left) <= kills and all(
+        n.startswith(".fluxion.") and n.endswith(".tmp") for n in left
+    )
 
 
 # async_save
